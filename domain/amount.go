@@ -1,0 +1,111 @@
+package domain
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Amount is money in nano-dollars (10⁻⁹ USD). Arithmetic on it is checked; no float ever touches it.
+// In JSON it is a plain decimal string of dollars such as "0.0015"; a JSON number is read exactly too.
+type Amount int64
+
+const (
+	nanosPerUSD = 1_000_000_000
+	usdPlaces   = 9
+
+	// MaxAmount bounds one limit, one reservation and one charge: a billion dollars. Nine charges of
+	// that size still fit an account's int64, so an overflow is an attack or a bug, and is an error.
+	MaxAmount Amount = 1_000_000_000 * nanosPerUSD
+
+	// maxAmountText bounds what ParseAmount looks at: sign, ten digits, point and nine places fit easily.
+	maxAmountText = 40
+)
+
+// ErrAmount is the kind of every refusal to read or add up money.
+var ErrAmount = errors.New("invalid amount")
+
+// ParseAmount reads a plain decimal of dollars: optional sign, digits, at most nine places. Exponents,
+// separators and more places are refused with ErrAmount, never rounded.
+func ParseAmount(s string) (Amount, error) {
+	if s == "" || len(s) > maxAmountText {
+		return 0, fmt.Errorf("%w: want a decimal of dollars such as 12.5", ErrAmount)
+	}
+	digits, negative := strings.CutPrefix(s, "-")
+	whole, fraction, point := strings.Cut(digits, ".")
+	if !allDigits(whole) || (point && !allDigits(fraction)) {
+		return 0, fmt.Errorf("%w: %q is not a plain decimal", ErrAmount, s)
+	}
+	if len(fraction) > usdPlaces {
+		return 0, fmt.Errorf("%w: %q has more than %d places", ErrAmount, s, usdPlaces)
+	}
+	nanos, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", usdPlaces-len(fraction)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q is out of range", ErrAmount, s)
+	}
+	if negative {
+		nanos = -nanos
+	}
+	return Amount(nanos), nil
+}
+
+func allDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// String is the shortest plain decimal of dollars that is exactly a.
+func (a Amount) String() string {
+	sign := ""
+	nanos := uint64(a) //nolint:gosec // two's complement on purpose: the negation below is right for MinInt64 too
+	if a < 0 {
+		sign, nanos = "-", -nanos
+	}
+	whole, fraction := nanos/nanosPerUSD, nanos%nanosPerUSD
+	text := sign + strconv.FormatUint(whole, 10)
+	if fraction == 0 {
+		return text
+	}
+	return text + "." + strings.TrimRight(fmt.Sprintf("%09d", fraction), "0")
+}
+
+// MarshalJSON writes the decimal as a string, which no JSON reader can round.
+func (a Amount) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + a.String() + `"`), nil
+}
+
+// UnmarshalJSON reads a decimal string or a JSON number, both exactly.
+func (a *Amount) UnmarshalJSON(data []byte) error {
+	text := string(data)
+	if unquoted, ok := strings.CutPrefix(text, `"`); ok {
+		text = strings.TrimSuffix(unquoted, `"`)
+	}
+	parsed, err := ParseAmount(text)
+	if err != nil {
+		return err
+	}
+	*a = parsed
+	return nil
+}
+
+// Plus is a+b, or ErrAmount where the sum leaves int64.
+func (a Amount) Plus(b Amount) (Amount, error) {
+	if (b > 0 && a > math.MaxInt64-b) || (b < 0 && a < math.MinInt64-b) {
+		return 0, fmt.Errorf("%w: %s + %s overflows", ErrAmount, a, b)
+	}
+	return a + b, nil
+}
+
+// Minus is a-b, or ErrAmount where the difference leaves int64.
+func (a Amount) Minus(b Amount) (Amount, error) {
+	if b == math.MinInt64 {
+		return 0, fmt.Errorf("%w: %s - %s overflows", ErrAmount, a, b)
+	}
+	return a.Plus(-b)
+}

@@ -1,0 +1,49 @@
+package domain
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Why a command is refused. Every refusal wraps one of these kinds, which the edges map to a status.
+var (
+	ErrInvalid            = errors.New("invalid")
+	ErrTenantUnknown      = errors.New("unknown tenant")
+	ErrTenantExists       = errors.New("tenant exists")
+	ErrTenantSuspended    = errors.New("tenant suspended")
+	ErrKeyUnusable        = errors.New("unknown, expired or revoked api key")
+	ErrKeyUnknown         = errors.New("unknown api key")
+	ErrBudgetUnknown      = errors.New("unknown budget")
+	ErrBudgetExceeded     = errors.New("budget exceeded")
+	ErrReservationUnknown = errors.New("no such reservation, or it is closed")
+	ErrReservationExists  = errors.New("reservation exists")
+)
+
+// invalid is an ErrInvalid that says what is wrong, for the person who sent it.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+// BudgetExceededError says which budget has no room, and what it looked like at the decision. Its kind
+// is ErrBudgetExceeded.
+type BudgetExceededError struct {
+	Budget    BudgetID
+	Period    Period
+	Scope     Scope
+	Window    Window
+	Limit     Amount
+	Settled   Amount
+	Held      Amount
+	Requested Amount
+	At        time.Time
+}
+
+// Error implements error.
+func (e *BudgetExceededError) Error() string {
+	return fmt.Sprintf("budget exceeded: %s budget of %s USD has %s spent and %s reserved; %s requested",
+		e.Period, e.Limit, e.Settled, e.Held, e.Requested)
+}
+
+// Unwrap makes errors.Is(err, ErrBudgetExceeded) true.
+func (e *BudgetExceededError) Unwrap() error { return ErrBudgetExceeded }

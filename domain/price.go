@@ -1,0 +1,115 @@
+package domain
+
+import (
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+)
+
+// Price is what one token costs, in pico-dollars (10⁻¹² USD). A catalogue's "USD per million tokens" is
+// exactly Price×10⁻⁶, so every published price is an integer here.
+type Price int64
+
+const (
+	pricePlaces  = 6
+	picosPerNano = 1000
+)
+
+// parsePrice reads dollars per million tokens, exactly: at most six places, not negative.
+func parsePrice(s string) (Price, error) {
+	whole, fraction, point := strings.Cut(s, ".")
+	fraction = strings.TrimRight(fraction, "0")
+	if !allDigits(whole) || (point && fraction != "" && !allDigits(fraction)) || len(fraction) > pricePlaces {
+		return 0, fmt.Errorf("price %q is not a plain decimal with at most %d places", s, pricePlaces)
+	}
+	picos, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", pricePlaces-len(fraction)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("price %q is out of range", s)
+	}
+	return Price(picos), nil
+}
+
+// Rates are the prices of one model at one service tier and prompt length, with every gap of the
+// catalogue filled: no cached discount means the input price, no write surcharge too.
+type Rates struct {
+	Input, CachedInput, CacheWrite, Output, AudioInput, AudioOutput Price
+}
+
+// Usage is what a provider says it will bill. Cached, written and audio tokens are inside Prompt;
+// reasoning and audio answer tokens are inside Completion (OpenAI API reference, CompletionUsage).
+type Usage struct {
+	Prompt      int64 `json:"promptTokens"`
+	Cached      int64 `json:"cachedTokens,omitempty"`
+	CacheWrite  int64 `json:"cacheWriteTokens,omitempty"`
+	AudioPrompt int64 `json:"audioPromptTokens,omitempty"`
+	Completion  int64 `json:"completionTokens"`
+	Reasoning   int64 `json:"reasoningTokens,omitempty"`
+	AudioAnswer int64 `json:"audioCompletionTokens,omitempty"`
+}
+
+// sane is u with every figure clamped into its bounds: providers have sent negative counts and more
+// cached tokens than prompt tokens, and neither may turn a charge into a credit.
+func (u Usage) sane() Usage {
+	u.Prompt, u.Completion = max(u.Prompt, 0), max(u.Completion, 0)
+	u.Cached = min(max(u.Cached, 0), u.Prompt)
+	u.CacheWrite = min(max(u.CacheWrite, 0), u.Prompt-u.Cached)
+	u.AudioPrompt = min(max(u.AudioPrompt, 0), u.Prompt-u.Cached-u.CacheWrite)
+	u.AudioAnswer = min(max(u.AudioAnswer, 0), u.Completion)
+	return u
+}
+
+// Cost is what usage costs at these rates, rounded up once to the nano-dollar. The products are summed
+// in 128 bits; a sum above MaxAmount is ErrAmount.
+func (r Rates) Cost(usage Usage) (Amount, error) {
+	u := usage.sane()
+	var sum picos
+	sum.add(u.Prompt-u.Cached-u.CacheWrite-u.AudioPrompt, r.Input)
+	sum.add(u.Cached, r.CachedInput)
+	sum.add(u.CacheWrite, r.CacheWrite)
+	sum.add(u.AudioPrompt, r.AudioInput)
+	sum.add(u.Completion-u.AudioAnswer, r.Output)
+	sum.add(u.AudioAnswer, r.AudioOutput)
+	return sum.nanosUp()
+}
+
+// Bound is the most that so many prompt and completion tokens can cost at these rates: every prompt
+// token at the dearest input price, since what the provider caches or writes is not ours to choose.
+func (r Rates) Bound(promptTokens, completionTokens int64) (Amount, error) {
+	if promptTokens < 0 || completionTokens < 0 {
+		return 0, fmt.Errorf("%w: negative token count", ErrAmount)
+	}
+	var sum picos
+	sum.add(promptTokens, max(r.Input, r.CachedInput, r.CacheWrite))
+	sum.add(completionTokens, r.Output)
+	return sum.nanosUp()
+}
+
+// picos is an unsigned 128-bit sum of pico-dollars.
+type picos struct {
+	hi, lo   uint64
+	overflow bool
+}
+
+func (p *picos) add(tokens int64, price Price) {
+	hi, lo := bits.Mul64(uint64(tokens), uint64(price)) //nolint:gosec // callers clamp tokens, prices are read without a sign
+	var carry uint64
+	p.lo, carry = bits.Add64(p.lo, lo, 0)
+	p.hi, carry = bits.Add64(p.hi, hi, carry)
+	p.overflow = p.overflow || carry != 0
+}
+
+// nanosUp divides by a thousand and rounds up, in favour of the budget's safety.
+func (p *picos) nanosUp() (Amount, error) {
+	if p.overflow || p.hi >= picosPerNano {
+		return 0, fmt.Errorf("%w: the cost is out of range", ErrAmount)
+	}
+	quotient, remainder := bits.Div64(p.hi, p.lo, picosPerNano)
+	if remainder > 0 {
+		quotient++
+	}
+	if quotient > uint64(MaxAmount) {
+		return 0, fmt.Errorf("%w: the cost is above %s USD", ErrAmount, MaxAmount)
+	}
+	return Amount(quotient), nil
+}

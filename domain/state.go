@@ -1,0 +1,190 @@
+package domain
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// State is what a tenant's stream amounts to at a version: who it is, its budgets, the balances that can
+// still change and the reservations that are open. It has one owner; see Evolve and Clone.
+type State struct {
+	Tenant   TenantID
+	Version  int64
+	LastTime time.Time
+
+	Name      string
+	Zone      Zone
+	RateLimit *int64
+	Suspended bool
+	CreatedAt time.Time
+
+	Keys    map[KeyID]Key
+	Budgets []Budget // sorted by id, so that postings have one order everywhere
+	// Accounts are those of the newest window of each budget, and older ones with reservations still open.
+	Accounts map[AccountID]*Account
+	Current  map[BudgetID]AccountID
+	Open     map[ReservationID]Reservation
+	// Presumed are closed reservations that late evidence may still correct. A store may forget them and
+	// bring one back with AdoptPresumption when evidence for it comes.
+	Presumed map[ReservationID]Presumption
+}
+
+// NewState is the state of a stream without events.
+func NewState(tenant TenantID) State {
+	return State{
+		Tenant:   tenant,
+		Keys:     map[KeyID]Key{},
+		Accounts: map[AccountID]*Account{},
+		Current:  map[BudgetID]AccountID{},
+		Open:     map[ReservationID]Reservation{},
+		Presumed: map[ReservationID]Presumption{},
+	}
+}
+
+// Exists tells whether the stream has begun.
+func (s State) Exists() bool { return s.Version > 0 }
+
+// Clone is a state that shares nothing with s that Evolve would change.
+func (s State) Clone() State {
+	s.Keys = maps.Clone(s.Keys)
+	s.Budgets = slices.Clone(s.Budgets)
+	accounts := make(map[AccountID]*Account, len(s.Accounts))
+	for id, a := range s.Accounts {
+		copied := *a
+		accounts[id] = &copied
+	}
+	s.Accounts = accounts
+	s.Current = maps.Clone(s.Current)
+	s.Open = maps.Clone(s.Open)
+	s.Presumed = maps.Clone(s.Presumed)
+	return s
+}
+
+// AdoptAccount puts an account into a state that is being restored from storage.
+func (s *State) AdoptAccount(a Account) {
+	a.open = 0
+	for _, r := range s.Open {
+		if slices.Contains(r.Accounts, a.ID) {
+			a.open++
+		}
+	}
+	s.Accounts[a.ID] = &a
+	current, ok := s.Accounts[s.Current[a.Budget]]
+	if !ok || a.Window.Start.After(current.Window.Start) {
+		s.Current[a.Budget] = a.ID
+	}
+}
+
+// AdoptReservation puts an open reservation into a state that is being restored. Its accounts may follow.
+func (s *State) AdoptReservation(r Reservation) {
+	s.Open[r.Reservation] = r
+	for _, id := range r.Accounts {
+		if a, ok := s.Accounts[id]; ok {
+			a.open++
+		}
+	}
+}
+
+// AdoptPresumption brings back a presumed charge, with the accounts it was posted to, so that evidence
+// can correct it. Accounts the state has already are kept: they are newer.
+func (s *State) AdoptPresumption(p Presumption, accounts []Account) {
+	s.Presumed[p.Reservation.Reservation] = p
+	for _, a := range accounts {
+		if _, ok := s.Accounts[a.ID]; !ok {
+			s.Accounts[a.ID] = &a
+		}
+	}
+}
+
+// Balances are the tenant's budgets with what their windows at an instant hold, in the order of their ids.
+func (s State) Balances(at time.Time) []Balance {
+	balances := make([]Balance, 0, len(s.Budgets))
+	for _, b := range s.Budgets {
+		balance := Balance{Budget: b, Limit: b.Limit}
+		window, account := s.windowOf(b, at)
+		balance.Window = window
+		if account != nil {
+			balance.Account = account.ID
+			balance.Limit, balance.Held, balance.Settled, balance.Presumed = account.Limit, account.Held, account.Settled, account.Presumed
+		}
+		balances = append(balances, balance)
+	}
+	return balances
+}
+
+// windowOf is the window of a budget at an instant, and its account if the window is open already.
+func (s State) windowOf(b Budget, at time.Time) (Window, *Account) {
+	current := s.Accounts[s.Current[b.ID]]
+	if current == nil {
+		return WindowAt(b.Period, at, s.Zone.Location()), nil
+	}
+	if current.Window.Contains(at) {
+		return current.Window, current
+	}
+	window := WindowAt(b.Period, at, s.Zone.Location())
+	// After a change of zone the calendar of the new one may reach back into a window that was closed
+	// under the old one: windows of a budget never overlap.
+	if window.Start.Before(current.Window.End) && at.After(current.Window.Start) {
+		window.Start = current.Window.End
+	}
+	return window, nil
+}
+
+func (s State) budget(id BudgetID) (Budget, bool) {
+	i, ok := slices.BinarySearchFunc(s.Budgets, id, func(b Budget, id BudgetID) int { return cmp.Compare(b.ID, id) })
+	if !ok {
+		return Budget{}, false
+	}
+	return s.Budgets[i], true
+}
+
+func (s *State) putBudget(b Budget) {
+	i, ok := slices.BinarySearchFunc(s.Budgets, b.ID, func(b Budget, id BudgetID) int { return cmp.Compare(b.ID, id) })
+	if ok {
+		s.Budgets[i] = b
+		return
+	}
+	s.Budgets = slices.Insert(s.Budgets, i, b)
+}
+
+func (s *State) dropBudget(id BudgetID) {
+	s.Budgets = slices.DeleteFunc(s.Budgets, func(b Budget) bool { return b.ID == id })
+	current := s.Current[id]
+	delete(s.Current, id)
+	s.forget(current)
+}
+
+// forget drops an account that nothing can change any more: its window is not the newest of its budget
+// and no open reservation posts to it.
+func (s *State) forget(id AccountID) {
+	a, ok := s.Accounts[id]
+	if ok && a.open <= 0 && s.Current[a.Budget] != id {
+		delete(s.Accounts, id)
+	}
+}
+
+// close takes a reservation out of the open ones.
+func (s *State) close(id ReservationID) Reservation {
+	r := s.Open[id]
+	delete(s.Open, id)
+	for _, account := range r.Accounts {
+		if a, ok := s.Accounts[account]; ok {
+			a.open--
+			s.forget(account)
+		}
+	}
+	return r
+}
+
+func (s *State) post(postings []Posting) []AccountID {
+	ids := make([]AccountID, 0, len(postings))
+	for _, p := range postings {
+		ids = append(ids, p.Account)
+		if a, ok := s.Accounts[p.Account]; ok {
+			a.post(p, s.Version)
+		}
+	}
+	return ids
+}
