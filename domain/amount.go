@@ -27,13 +27,17 @@ const (
 // ErrAmount is the kind of every refusal to read or add up money.
 var ErrAmount = errors.New("invalid amount")
 
-// ParseAmount reads a plain decimal of dollars: optional sign, digits, at most nine places. Exponents,
+// ParseAmount reads a plain decimal of dollars: optional minus, digits, at most nine places. Exponents,
 // separators and more places are refused with ErrAmount, never rounded.
 func ParseAmount(s string) (Amount, error) {
 	if s == "" || len(s) > maxAmountText {
 		return 0, fmt.Errorf("%w: want a decimal of dollars such as 12.5", ErrAmount)
 	}
 	digits, negative := strings.CutPrefix(s, "-")
+	sign := ""
+	if negative {
+		sign = "-"
+	}
 	whole, fraction, point := strings.Cut(digits, ".")
 	if !allDigits(whole) || (point && !allDigits(fraction)) {
 		return 0, fmt.Errorf("%w: %q is not a plain decimal", ErrAmount, s)
@@ -41,12 +45,9 @@ func ParseAmount(s string) (Amount, error) {
 	if len(fraction) > usdPlaces {
 		return 0, fmt.Errorf("%w: %q has more than %d places", ErrAmount, s, usdPlaces)
 	}
-	nanos, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", usdPlaces-len(fraction)), 10, 64)
+	nanos, err := strconv.ParseInt(sign+whole+fraction+strings.Repeat("0", usdPlaces-len(fraction)), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %q is out of range", ErrAmount, s)
-	}
-	if negative {
-		nanos = -nanos
 	}
 	return Amount(nanos), nil
 }
@@ -104,8 +105,8 @@ func (a Amount) Plus(b Amount) (Amount, error) {
 
 // Minus is a-b, or ErrAmount where the difference leaves int64.
 func (a Amount) Minus(b Amount) (Amount, error) {
-	if b == math.MinInt64 {
+	if (b < 0 && a > math.MaxInt64+b) || (b > 0 && a < math.MinInt64+b) {
 		return 0, fmt.Errorf("%w: %s - %s overflows", ErrAmount, a, b)
 	}
-	return a.Plus(-b)
+	return a - b, nil
 }

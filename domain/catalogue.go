@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -63,6 +64,9 @@ func ParseCatalogue(data []byte, version string) (*Catalogue, error) {
 	decoder.UseNumber()
 	if err := decoder.Decode(&file); err != nil {
 		return nil, fmt.Errorf("%w: read catalogue: %w", ErrPrice, err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: read catalogue: data after the document", ErrPrice)
 	}
 	if len(file.Models) == 0 {
 		return nil, fmt.Errorf("%w: the catalogue has no models", ErrPrice)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -83,6 +84,9 @@ func (c *Catalogue) add(row modelRow) error {
 		return err
 	}
 	for _, name := range append([]string{row.ID}, row.Aliases...) {
+		if name == "" {
+			return errors.New("an alias is empty")
+		}
 		if _, taken := c.models[name]; taken {
 			return fmt.Errorf("the name %q is used twice", name)
 		}
@@ -121,6 +125,7 @@ func (m *Model) price(row modelRow) error {
 		}
 		m.changes = append(m.changes, rateChange{from: from, rates: rates})
 	}
+	slices.SortStableFunc(m.changes, func(a, b rateChange) int { return a.from.Compare(b.from) })
 	return nil
 }
 

@@ -113,6 +113,9 @@ func usageDecoderOf(t EventType) (func([]byte) (Event, error), bool) {
 
 func decodeAs[E Event](body []byte) (Event, error) {
 	var e E
+	if !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		return nil, errors.New("not an object") // json would read null as an event without a single field
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&e); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -135,8 +136,8 @@ func decideChange(s State, c ChangeTenant) ([]Event, error) {
 }
 
 func checkName(name string) error {
-	if name == "" || len(name) > maxName {
-		return invalid("name: want 1 to %d bytes", maxName)
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
+		return invalid("name: want 1 to %d bytes of UTF-8", maxName)
 	}
 	return nil
 }
@@ -166,8 +167,12 @@ func decideIssueKey(s State, c IssueKey) ([]Event, error) {
 	if len(s.Keys) >= maxKeys {
 		return nil, invalid("a tenant has at most %d keys; revoking does not make room, another tenant does", maxKeys)
 	}
-	if len(c.Name) > maxName {
-		return nil, invalid("name: at most %d bytes", maxName)
+	if len(c.Name) > maxName || !utf8.ValidString(c.Name) {
+		return nil, invalid("name: at most %d bytes of UTF-8", maxName)
+	}
+	if c.ExpiresAt != nil {
+		expires := c.ExpiresAt.UTC().Truncate(time.Microsecond) // as every recorded time
+		c.ExpiresAt = &expires
 	}
 	return []Event{APIKeyIssued{
 		KeyID: c.ID, Name: c.Name, Prefix: c.Prefix, KeyHash: c.Hash,

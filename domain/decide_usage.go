@@ -2,7 +2,9 @@ package domain
 
 import (
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
@@ -37,7 +39,7 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 		return nil, refused
 	}
 	return append(events, UsageReserved{
-		Request: c.Request, Amount: c.Amount, ExpiresAt: now.Add(c.TTL).Truncate(time.Microsecond), Postings: postings,
+		Request: c.Request, Amount: c.Amount, ExpiresAt: now.Add(c.TTL).UTC().Truncate(time.Microsecond), Postings: postings,
 	}), nil
 }
 
@@ -47,12 +49,15 @@ func checkReserve(s State, c Reserve, now time.Time) error {
 		return ErrTenantSuspended
 	case c.Reservation == "":
 		return invalid("a reservation needs an id")
+	case !c.encodable():
+		return invalid("a reservation's texts must be UTF-8")
 	case c.Amount < 0 || c.Amount > MaxAmount:
 		return invalid("reservation of %s USD: want 0 to %s", c.Amount, MaxAmount)
 	case c.TTL <= 0 || c.TTL > maxTTL:
 		return invalid("reservation life of %s: want more than 0, at most %s", c.TTL, maxTTL)
 	}
-	if _, taken := s.Open[c.Reservation]; taken {
+	_, open := s.Open[c.Reservation]
+	if _, presumed := s.Presumed[c.Reservation]; open || presumed {
 		return fmt.Errorf("%w: %s", ErrReservationExists, c.Reservation)
 	}
 	if c.KeyID == "" {
@@ -63,6 +68,28 @@ func checkReserve(s State, c Reserve, now time.Time) error {
 	}
 	return nil
 }
+
+// encodable tells whether the texts of a request survive JSON as they are. Those of a closing command are
+// repaired instead (validText): a charge is never refused for the bytes of its reason.
+func (r Request) encodable() bool {
+	for _, text := range []string{
+		string(r.Reservation), r.RequestID, r.Route, r.Provider, r.Model, string(r.Tier), string(r.KeyID),
+		r.Estimate.Basis, r.Prices, r.Policy, r.Idempotency, r.Fingerprint, r.Gateway,
+	} {
+		if !utf8.ValidString(text) {
+			return false
+		}
+	}
+	for name, value := range r.Tags {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// validText is text as JSON will store it.
+func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 func decideSettle(s State, c Settle) ([]Event, error) {
 	if c.Charged < 0 || c.Charged > MaxAmount {
@@ -75,35 +102,43 @@ func decideSettle(s State, c Settle) ([]Event, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
-	postings, err := s.postings(r.Accounts, move{held: -r.Amount, settled: c.Charged})
+	postings, err := s.postings(r.Accounts, move{held: -r.Amount, settled: c.Charged, presumed: c.presumed()})
 	if err != nil {
 		return nil, err
 	}
 	return []Event{UsageSettled{
 		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: c.Charged, Overrun: max(0, c.Charged-r.Amount),
-		Basis: c.Basis, Usage: c.Usage, AnsweredModel: c.AnsweredModel, AnsweredTier: c.AnsweredTier, Reason: c.Reason,
+		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier, Reason: validText(c.Reason),
 		Postings: postings,
 	}}, nil
 }
 
+// presumed is the part of the charge that rests on no evidence: all of it or nothing.
+func (c Settle) presumed() Amount {
+	if c.Basis == BasisPresumed {
+		return c.Charged
+	}
+	return 0
+}
+
 // settleLate replaces a presumed charge by what evidence says; the windows are those of the reservation.
 func settleLate(s State, p Presumption, c Settle) ([]Event, error) {
+	if c.Basis == BasisPresumed && c.Charged == p.Charged {
+		return nil, nil // expired meanwhile, and charged the same: no evidence, nothing new
+	}
 	delta := c.Charged - p.Charged // both are within ±MaxAmount
-	postings, err := s.postings(p.Accounts, move{settled: delta, presumed: -p.Charged})
+	postings, err := s.postings(p.Accounts, move{settled: delta, presumed: c.presumed() - p.Charged})
 	if err != nil {
 		return nil, err
 	}
 	return []Event{UsageSettledLate{
 		Request: p.Request, ReservedAt: p.At, WasCharged: p.Charged, Charged: c.Charged, Delta: delta,
-		Basis: c.Basis, Usage: c.Usage, AnsweredModel: c.AnsweredModel, AnsweredTier: c.AnsweredTier, Postings: postings,
+		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier, Postings: postings,
 	}}, nil
 }
 
 func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
 	if p, ok := s.Presumed[c.Reservation]; ok {
-		if p.Charged == p.Amount {
-			return nil, nil // expired meanwhile, and charged the same
-		}
 		return settleLate(s, p, Settle{Reservation: c.Reservation, Charged: p.Amount, Basis: BasisPresumed})
 	}
 	r, ok := s.Open[c.Reservation]
@@ -116,7 +151,7 @@ func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
 	}
 	return []Event{UsageSettled{
 		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: r.Amount, Basis: BasisPresumed,
-		Reason: c.Reason, Postings: postings,
+		Reason: validText(c.Reason), Postings: postings,
 	}}, nil
 }
 
@@ -133,7 +168,7 @@ func decideRelease(s State, c Release) ([]Event, error) {
 		return nil, err
 	}
 	return []Event{ReservationReleased{
-		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Reason: c.Reason, Postings: postings,
+		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Reason: validText(c.Reason), Postings: postings,
 	}}, nil
 }
 

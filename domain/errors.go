@@ -20,6 +20,10 @@ var (
 	ErrReservationExists  = errors.New("reservation exists")
 )
 
+// ErrUnavailable says that the ledger cannot commit now. Nothing was decided, or whether it was is not
+// known yet; the caller must not act as if it had been.
+var ErrUnavailable = errors.New("ledger unavailable")
+
 // invalid is an ErrInvalid that says what is wrong, for the person who sent it.
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))

@@ -27,7 +27,8 @@ func Evolve(s State, r Recorded) State {
 		s.Keys[e.KeyID] = k
 	case APIKeyRevoked:
 		k := s.Keys[e.KeyID]
-		k.RevokedAt = &r.Time
+		at := r.Time // a copy: the address of r's own would put every r on the heap
+		k.RevokedAt = &at
 		s.Keys[e.KeyID] = k
 	case BudgetDefined:
 		s.putBudget(Budget{ID: e.Budget, Period: e.Period, Scope: e.Scope, Limit: e.Limit, AlertsAt: e.AlertsAt, Source: e.Source})
@@ -64,25 +65,34 @@ func (s *State) use(r Recorded) {
 		s.Open[e.Reservation] = held
 	case UsageSettled:
 		s.post(e.Postings)
-		held := s.close(e.Reservation)
 		if e.Basis == BasisPresumed {
-			s.Presumed[e.Reservation] = Presumption{Reservation: held, Charged: e.Charged}
+			s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Charged: e.Charged}
 		}
+		s.close(e.Reservation)
 	case ReservationReleased:
 		s.post(e.Postings)
 		s.close(e.Reservation)
 	case ReservationExpired:
 		s.post(e.Postings)
-		s.Presumed[e.Reservation] = Presumption{Reservation: s.close(e.Reservation), Charged: e.Charged}
+		s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Charged: e.Charged}
+		s.close(e.Reservation)
 	case UsageSettledLate:
 		s.post(e.Postings)
-		delete(s.Presumed, e.Reservation)
-		for _, p := range e.Postings {
-			s.forget(p.Account)
-		}
+		s.correct(e)
 	case UsageAdjusted:
 		s.post(e.Postings)
 	}
+}
+
+// correct ends a presumption, or replaces its charge where the correction is itself presumed.
+func (s *State) correct(e UsageSettledLate) {
+	if e.Basis == BasisPresumed {
+		p := s.Presumed[e.Reservation]
+		p.Charged = e.Charged
+		s.Presumed[e.Reservation] = p
+		return
+	}
+	s.ForgetPresumption(e.Reservation)
 }
 
 func (s *State) openWindow(e WindowOpened) {

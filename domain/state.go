@@ -22,12 +22,13 @@ type State struct {
 
 	Keys    map[KeyID]Key
 	Budgets []Budget // sorted by id, so that postings have one order everywhere
-	// Accounts are those of the newest window of each budget, and older ones with reservations still open.
+	// Accounts are those of the newest window of each budget, and older ones that a reservation still open
+	// or a presumption of Presumed was posted to.
 	Accounts map[AccountID]*Account
 	Current  map[BudgetID]AccountID
 	Open     map[ReservationID]Reservation
-	// Presumed are closed reservations that late evidence may still correct. A store may forget them and
-	// bring one back with AdoptPresumption when evidence for it comes.
+	// Presumed are closed reservations that late evidence may still correct. A store may drop one with
+	// ForgetPresumption and bring it back with AdoptPresumption when evidence for it comes.
 	Presumed map[ReservationID]Presumption
 }
 
@@ -98,6 +99,18 @@ func (s *State) AdoptPresumption(p Presumption, accounts []Account) {
 	}
 }
 
+// ForgetPresumption drops a presumed charge, and the accounts that only it kept.
+func (s *State) ForgetPresumption(id ReservationID) {
+	p, ok := s.Presumed[id]
+	if !ok {
+		return
+	}
+	delete(s.Presumed, id)
+	for _, account := range p.Accounts {
+		s.forget(account)
+	}
+}
+
 // Balances are the tenant's budgets with what their windows at an instant hold, in the order of their ids.
 func (s State) Balances(at time.Time) []Balance {
 	balances := make([]Balance, 0, len(s.Budgets))
@@ -156,17 +169,23 @@ func (s *State) dropBudget(id BudgetID) {
 	s.forget(current)
 }
 
-// forget drops an account that nothing can change any more: its window is not the newest of its budget
-// and no open reservation posts to it.
+// forget drops an account that nothing can change any more: its window is not the newest of its budget,
+// and no open reservation or presumption posts to it.
 func (s *State) forget(id AccountID) {
 	a, ok := s.Accounts[id]
-	if ok && a.open <= 0 && s.Current[a.Budget] != id {
-		delete(s.Accounts, id)
+	if !ok || a.open > 0 || s.Current[a.Budget] == id {
+		return
 	}
+	for _, p := range s.Presumed {
+		if slices.Contains(p.Accounts, id) {
+			return
+		}
+	}
+	delete(s.Accounts, id)
 }
 
 // close takes a reservation out of the open ones.
-func (s *State) close(id ReservationID) Reservation {
+func (s *State) close(id ReservationID) {
 	r := s.Open[id]
 	delete(s.Open, id)
 	for _, account := range r.Accounts {
@@ -175,7 +194,6 @@ func (s *State) close(id ReservationID) Reservation {
 			s.forget(account)
 		}
 	}
-	return r
 }
 
 func (s *State) post(postings []Posting) []AccountID {

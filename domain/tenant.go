@@ -60,8 +60,8 @@ type Zone struct {
 
 // ParseZone accepts an IANA name; empty is UTC, "Local" and unknown names are ErrInvalid.
 func ParseZone(name string) (Zone, error) {
-	if name == "" {
-		return Zone{}, nil
+	if name == "" || name == "UTC" {
+		return Zone{}, nil // one value for one zone, so that a decoded event equals the one that was encoded
 	}
 	location, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
@@ -94,9 +94,6 @@ func (z *Zone) UnmarshalText(text []byte) error {
 	parsed, err := ParseZone(string(text))
 	if err != nil {
 		return fmt.Errorf("read zone: %w", err)
-	}
-	if parsed.name == "UTC" {
-		parsed = Zone{}
 	}
 	*z = parsed
 	return nil

@@ -71,15 +71,11 @@ func WindowAt(p Period, t time.Time, zone *time.Location) Window {
 	}
 	first := periodStart(p, wallClock(t, zone))
 	start, end := crossing(first, zone), crossing(periodNext(p, first), zone)
-	// A wall clock set back can show the old period after the boundary was crossed, and one set
-	// forward may skip whole periods: step until the interval holds t. Zones move by a day at most.
+	// The clock at t reads first or later, so start is never after t. But a clock set back can show the
+	// old period after the boundary was crossed: step until the interval holds t. Zones move by a day at most.
 	for !t.Before(end) {
 		first = periodNext(p, first)
 		start, end = end, crossing(periodNext(p, first), zone)
-	}
-	for t.Before(start) {
-		first = periodStart(p, first.Add(-time.Minute))
-		start, end = crossing(first, zone), start
 	}
 	return Window{Start: start.UTC(), End: end.UTC()}
 }

@@ -1,0 +1,21 @@
+// Package eventstore keeps the tenants' streams in Postgres.
+//
+// # How a command is written
+//
+// Ledger.Do puts a command into its tenant's queue. While a commit is in flight the next commands wait;
+// then all that wait, of every tenant, become one turn: domain.Execute decides them in order on the
+// tenant's cached state, and one call of ledger_append writes the result in one transaction. That is the
+// fast path: one round trip, no lock held over it.
+//
+// A tenant whose stream another gateway moved meanwhile is left out by the compare-and-set and named.
+// It goes to the locked path: lock the head, read what is new, decide, append, commit. That path is
+// always right and needs no cache. Refusals are confirmed there too, because a cached state may be old.
+//
+// # When the outcome of a commit is unknown
+//
+// A connection that breaks after the append was sent leaves three possibilities: it is committed, it is
+// not, or it will be. The fence closes the third: raising the head's fence makes a late original fail
+// its compare-and-set. Under the same lock the hash at the first expected version tells which of the
+// other two it was. A caller that stopped waiting has its reservation released then: it knows that it
+// forwarded nothing.
+package eventstore

@@ -1,0 +1,58 @@
+package eventstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// resolve finds out what became of a turn whose commit got no answer, and ends its callers' doubt.
+func (l *Ledger) resolve(ctx context.Context, s *stream) {
+	bounded, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	t := s.doubt
+	committed, err := l.raiseFence(bounded, t)
+	if err != nil {
+		s.retries++
+		if s.retries == 1 {
+			l.log.WarnContext(ctx, "the outcome of a commit is unknown and the database does not answer", slogTenant(s.tenant), slogErr(err))
+		}
+		l.later(ctx, s, nil, 0)
+		return
+	}
+	s.doubt, s.retries = nil, 0
+	l.log.WarnContext(ctx, "the outcome of a commit was unknown and is settled", slogTenant(s.tenant), slogCommitted(committed))
+	if committed {
+		l.finish(s, nil, t.answer(), len(t.calls))
+		return
+	}
+	wanted, dropped := live(t.calls)
+	l.finish(s, wanted, nil, dropped)
+}
+
+// raiseFence makes every append that was decided before now fail its compare-and-set, and tells, under
+// the same lock, whether the turn's first event is in the stream. Raising it twice does no harm, so an
+// unknown outcome of this very transaction is met by calling it again.
+func (l *Ledger) raiseFence(ctx context.Context, t *turn) (committed bool, err error) {
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `update tenant_head set fence = fence + 1 where tenant_id = $1`, string(t.stream.tenant))
+		if err != nil || tag.RowsAffected() == 0 { // no head: the append that would have made it is not there either
+			return err
+		}
+		var hash []byte
+		first := t.records[0]
+		err = tx.QueryRow(ctx, `select hash from event where tenant_id = $1 and version = $2`, string(t.stream.tenant), first.Version).Scan(&hash)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		committed = bytes.Equal(hash, first.Hash[:])
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("fence %s: %w", t.stream.tenant, err)
+	}
+	return committed, nil
+}

@@ -1,0 +1,309 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/budgetguard/budgetguard/domain"
+)
+
+// ErrTampered says that stored events are not what was appended: a hash does not recompute. Nothing more
+// is written to such a tenant until a person has looked.
+var ErrTampered = errors.New("the stream does not verify")
+
+// Store reads the ledger. It is safe for concurrent use and never writes to a stream.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// maxReaders bounds the connections of a Store.
+const maxReaders = 8
+
+// OpenStore connects to the database at url.
+func OpenStore(ctx context.Context, url string) (*Store, error) {
+	pool, err := openPool(ctx, url, maxReaders, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return &Store{pool: pool}, nil
+}
+
+func openPool(ctx context.Context, url string, size int32, settings map[string]string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	cfg.MaxConns = size
+	cfg.ConnConfig.ConnectTimeout = 3 * time.Second
+	for name, value := range settings {
+		cfg.ConnConfig.RuntimeParams[name] = value
+	}
+	return pgxpool.NewWithConfig(ctx, cfg)
+}
+
+// Pool is the connections of the store, for projections that keep their own tables.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// Close disconnects.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping tells whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
+
+// Run is a stretch of one tenant's stream: the versions after After and up to Upto.
+type Run struct {
+	Tenant      domain.TenantID
+	After, Upto int64
+}
+
+// OutboxRow is what one append left to publish.
+type OutboxRow struct {
+	ID   int64
+	Runs []Run
+}
+
+// Outbox lists the oldest rows that are still to be published. A row that commits late with a lower id
+// is found the next time: the relay deletes what it published and keeps no position.
+func (s *Store) Outbox(ctx context.Context, limit int) ([]OutboxRow, error) {
+	rows, err := s.pool.Query(ctx, `select id, tenants, after, upto from outbox order by id limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (OutboxRow, error) {
+		var r OutboxRow
+		var tenants []string
+		var after, upto []int64
+		if err := row.Scan(&r.ID, &tenants, &after, &upto); err != nil {
+			return r, err
+		}
+		for i := range tenants {
+			r.Runs = append(r.Runs, Run{Tenant: domain.TenantID(tenants[i]), After: after[i], Upto: upto[i]})
+		}
+		return r, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	return found, nil
+}
+
+// DeleteOutbox takes published rows out of the outbox.
+func (s *Store) DeleteOutbox(ctx context.Context, ids []int64) error {
+	if _, err := s.pool.Exec(ctx, `delete from outbox where id = any ($1)`, ids); err != nil {
+		return fmt.Errorf("delete outbox: %w", err)
+	}
+	return nil
+}
+
+// OutboxDepth is the number of appends still to be published.
+func (s *Store) OutboxDepth(ctx context.Context) (int64, error) {
+	var n int64
+	if err := s.pool.QueryRow(ctx, `select count(*) from outbox`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count outbox: %w", err)
+	}
+	return n, nil
+}
+
+// OpenHolds is the number of reservations open now, over all tenants.
+func (s *Store) OpenHolds(ctx context.Context) (int64, error) {
+	var n int64
+	if err := s.pool.QueryRow(ctx, `select count(*) from hold`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count holds: %w", err)
+	}
+	return n, nil
+}
+
+// Read returns a tenant's events after a version, in order, at most limit.
+func (s *Store) Read(ctx context.Context, tenant domain.TenantID, after int64, limit int) ([]domain.Recorded, error) {
+	return readEvents(ctx, s.pool, tenant, after, limit)
+}
+
+func readEvents(ctx context.Context, q querier, tenant domain.TenantID, after int64, limit int) ([]domain.Recorded, error) {
+	rows, err := q.Query(ctx, `select version, ts, type, schema_version, body, hash from event
+		where tenant_id = $1 and version > $2 order by version limit $3`, string(tenant), after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read events of %s: %w", tenant, err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (domain.Recorded, error) {
+		r := domain.Recorded{Tenant: tenant}
+		var kind, body string
+		var schema int
+		var hash []byte
+		if err := row.Scan(&r.Version, &r.Time, &kind, &schema, &body, &hash); err != nil {
+			return r, err
+		}
+		r.Time, r.Body = r.Time.UTC(), []byte(body)
+		copy(r.Hash[:], hash)
+		var err error
+		if r.Event, err = domain.DecodeEvent(domain.EventType(kind), schema, r.Body); err != nil {
+			return r, fmt.Errorf("version %d: %w", r.Version, err)
+		}
+		return r, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read events of %s: %w", tenant, err)
+	}
+	return found, nil
+}
+
+// Head is the newest version of a tenant's stream.
+type Head struct {
+	Tenant  domain.TenantID
+	Version int64
+}
+
+// Heads lists the streams by tenant, after one, at most limit.
+func (s *Store) Heads(ctx context.Context, after domain.TenantID, limit int) ([]Head, error) {
+	rows, err := s.pool.Query(ctx, `select tenant_id, version from tenant_head where tenant_id > $1 order by tenant_id limit $2`, string(after), limit)
+	if err != nil {
+		return nil, fmt.Errorf("read heads: %w", err)
+	}
+	heads, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Head, error) {
+		var h Head
+		var tenant string
+		err := row.Scan(&tenant, &h.Version)
+		h.Tenant = domain.TenantID(tenant)
+		return h, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read heads: %w", err)
+	}
+	return heads, nil
+}
+
+// OverdueHold is an open reservation whose time is over.
+type OverdueHold struct {
+	Tenant      domain.TenantID
+	Reservation domain.ReservationID
+	ExpiresAt   time.Time
+}
+
+// Overdue lists reservations that are past their time by the database's clock, oldest first.
+func (s *Store) Overdue(ctx context.Context, limit int) ([]OverdueHold, error) {
+	rows, err := s.pool.Query(ctx, `select tenant_id, reservation_id::text, expires_at from hold
+		where expires_at <= clock_timestamp() order by expires_at limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read overdue holds: %w", err)
+	}
+	holds, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (OverdueHold, error) {
+		var tenant, reservation string
+		var h OverdueHold
+		err := row.Scan(&tenant, &reservation, &h.ExpiresAt)
+		h.Tenant, h.Reservation = domain.TenantID(tenant), domain.ReservationID(reservation)
+		return h, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read overdue holds: %w", err)
+	}
+	return holds, nil
+}
+
+// KeyRecord is a key as a credential: whose it is and what it may do.
+type KeyRecord struct {
+	Tenant    domain.TenantID
+	Key       domain.KeyID
+	ExpiresAt *time.Time
+	RevokedAt *time.Time
+	Models    []string
+	Tags      map[string]string
+}
+
+// KeyByHash finds a key by its stored hash; domain.ErrKeyUnknown if there is none.
+func (s *Store) KeyByHash(ctx context.Context, hash string) (KeyRecord, error) {
+	var k KeyRecord
+	var tenant, key string
+	err := s.pool.QueryRow(ctx, `select tenant_id, key_id, expires_at, revoked_at, models, tags from api_key where key_hash = $1`, hash).
+		Scan(&tenant, &key, &k.ExpiresAt, &k.RevokedAt, &k.Models, &k.Tags)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return k, domain.ErrKeyUnknown
+	}
+	if err != nil {
+		return k, fmt.Errorf("read key: %w", err)
+	}
+	k.Tenant, k.Key = domain.TenantID(tenant), domain.KeyID(key)
+	return k, nil
+}
+
+// TenantRecord is a tenant's definition.
+type TenantRecord struct {
+	Tenant    domain.TenantID
+	Name      string
+	Zone      domain.Zone
+	RateLimit *int64
+	Suspended bool
+	// EverKeyed says that a key was issued once, so that the tenant's id alone is no credential.
+	EverKeyed bool
+	CreatedAt time.Time
+}
+
+// Tenant reads a tenant's definition; domain.ErrTenantUnknown if there is none.
+func (s *Store) Tenant(ctx context.Context, tenant domain.TenantID) (TenantRecord, error) {
+	t := TenantRecord{Tenant: tenant}
+	var zone string
+	err := s.pool.QueryRow(ctx, `select name, zone, rate_limit, suspended, ever_keyed, created_at from tenant where tenant_id = $1`, string(tenant)).
+		Scan(&t.Name, &zone, &t.RateLimit, &t.Suspended, &t.EverKeyed, &t.CreatedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return t, fmt.Errorf("%w: %s", domain.ErrTenantUnknown, tenant)
+	}
+	if err != nil {
+		return t, fmt.Errorf("read tenant %s: %w", tenant, err)
+	}
+	t.Zone, err = domain.ParseZone(zone)
+	return t, err
+}
+
+// TenantIDs lists tenants by id, after one, at most limit. Reserved streams are not among them.
+func (s *Store) TenantIDs(ctx context.Context, after domain.TenantID, limit int) ([]domain.TenantID, error) {
+	rows, err := s.pool.Query(ctx, `select tenant_id from tenant where tenant_id > $1 and tenant_id not like '\_%' order by tenant_id limit $2`, string(after), limit)
+	if err != nil {
+		return nil, fmt.Errorf("read tenants: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read tenants: %w", err)
+	}
+	tenants := make([]domain.TenantID, len(ids))
+	for i, id := range ids {
+		tenants[i] = domain.TenantID(id)
+	}
+	return tenants, nil
+}
+
+// CountTenants is the number of tenants, reserved ones not counted.
+func (s *Store) CountTenants(ctx context.Context) (int, error) {
+	var n int
+	if err := s.pool.QueryRow(ctx, `select count(*) from tenant where tenant_id not like '\_%'`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count tenants: %w", err)
+	}
+	return n, nil
+}
+
+// State is a tenant's state now; domain.ErrTenantUnknown if the stream has not begun. It takes no lock:
+// the tables are read in one snapshot.
+func (s *Store) State(ctx context.Context, tenant domain.TenantID) (domain.State, error) {
+	var state domain.State
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		var err error
+		state, _, err = loadState(ctx, tx, tenant)
+		return err
+	})
+	if err == nil && !state.Exists() {
+		err = fmt.Errorf("%w: %s", domain.ErrTenantUnknown, tenant)
+	}
+	return state, err
+}
+
+// PartitionsAhead makes the event partitions of this month and the next ones where they are missing, and
+// says how many it made. It needs the owner's rights.
+func (s *Store) PartitionsAhead(ctx context.Context, months int) (int, error) {
+	var made int
+	if err := s.pool.QueryRow(ctx, `select event_partitions_ahead(now(), $1)`, months).Scan(&made); err != nil {
+		return 0, fmt.Errorf("make partitions: %w", err)
+	}
+	return made, nil
+}
