@@ -1,0 +1,7 @@
+package budgetguard.policy
+
+default allow = false
+
+allow {
+  input.estimate < data.limits.requestUsd
+}

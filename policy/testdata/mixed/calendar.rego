@@ -1,0 +1,3 @@
+package budgetguard.calendar
+
+weekend if input.weekday in {"saturday", "sunday"}
