@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/policy"
+)
+
+// reserveTimeout is how long a request waits for its reservation before it is told to come again.
+const reserveTimeout = 3 * time.Second
+
+// hold is the reservation of a request.
+type hold struct {
+	reservation domain.ReservationID
+	at          time.Time
+	key         string // the provider's
+	revision    string
+}
+
+// early refuses what Postgres refused a moment ago, so that an exhausted tenant costs no lock.
+func (x *exchange) early() error {
+	x.held.key = x.r.Header.Get("X-OpenAI-Key")
+	if x.held.key == "" {
+		x.held.key = x.s.cfg.UpstreamKey
+	}
+	if x.held.key == "" {
+		return badRequest("invalid_request", "", "there is no key for the provider: send X-OpenAI-Key or set OPENAI_KEY")
+	}
+	return x.s.Ledger.Refused(x.who.tenant, x.priced.bound)
+}
+
+// allow asks the policy.
+func (x *exchange) allow() error {
+	current := x.s.Policy.Current()
+	in := policy.Input{
+		Route: string(x.route), Now: x.started.In(x.who.zone.Location()), Tenant: string(x.who.tenant), Model: x.asked.Model,
+		APIKey: string(x.who.key), Tags: x.priced.tags, Estimate: x.priced.bound.String(), Stream: x.asked.Stream,
+	}
+	if current.NeedsBalances() {
+		balances, err := x.s.Balances.Balances(x.r.Context(), x.who.tenant, x.started)
+		if err != nil {
+			return unavailable(err)
+		}
+		in = withBalances(in, balances)
+	}
+	decision, err := current.Decide(x.r.Context(), in)
+	if err != nil {
+		x.s.log.WarnContext(x.r.Context(), "policy failed and so denies", slog.String("request_id", x.id), slog.String("error", err.Error()))
+	}
+	if !decision.Allow || err != nil {
+		return &problem{
+			status: http.StatusForbidden, code: "policy_denied", message: "Forbidden by policy",
+			detail: "the installation's policy denies this request", messages: decision.Messages,
+		}
+	}
+	x.held.revision = decision.Revision
+	return nil
+}
+
+// withBalances adds what the tenant's budgets hold, tightest first.
+func withBalances(in policy.Input, balances []domain.Balance) policy.Input {
+	balances = slices.Clone(balances)
+	slices.SortStableFunc(balances, func(a, b domain.Balance) int { return cmp.Compare(a.Available(), b.Available()) })
+	for _, b := range balances {
+		in.Budgets = append(in.Budgets, policy.Budget{
+			ID: string(b.Budget.ID), Period: string(b.Budget.Period), Limit: b.Limit.String(),
+			Usage: (b.Held + b.Settled).String(), Spent: b.Settled.String(), Reserved: b.Held.String(),
+			Remaining: b.Available().String(), ResetsAt: b.Window.End,
+		})
+	}
+	if len(in.Budgets) > 0 {
+		in.Usage, in.Budget = in.Budgets[0].Usage, in.Budgets[0].Limit
+	}
+	return in
+}
+
+// reserve holds the bound inside every budget, durably, or refuses.
+func (x *exchange) reserve() error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return internal(err)
+	}
+	x.held.reservation = domain.ReservationID(id.String())
+	ctx, cancel := context.WithTimeout(x.r.Context(), reserveTimeout)
+	defer cancel()
+	began := x.s.cfg.Now()
+	records, err := x.s.Ledger.Do(ctx, x.who.tenant, domain.Reserve{
+		Request: domain.Request{
+			Reservation: x.held.reservation, RequestID: x.id, Route: string(x.route), Provider: x.priced.model.Provider,
+			Model: x.asked.Model, Tier: x.priced.tier, KeyID: x.who.key, Tags: x.priced.tags, Stream: x.asked.Stream,
+			Estimate: x.priced.estimate, Prices: x.s.Prices.Version(), Policy: x.held.revision, Gateway: x.s.cfg.Gateway,
+		},
+		Amount: x.priced.bound, TTL: x.s.cfg.ReservationTTL,
+	})
+	x.s.Metrics.reserved(x.s.cfg.Now().Sub(began))
+	if err != nil {
+		return err
+	}
+	h := x.w.Header()
+	h.Set("X-BudgetGuard-Reservation", string(x.held.reservation))
+	h.Set("X-BudgetGuard-Estimated-Usd", x.priced.bound.String())
+	last := records[len(records)-1]
+	x.held.at = last.Time
+	if remaining, ok := tightest(domain.Postings(last.Event)); ok {
+		h.Set("X-BudgetGuard-Remaining-Usd", remaining.String())
+	}
+	spent := x.s.cfg.Now().Sub(x.started)
+	h.Set("Server-Timing", "bg;dur="+strconv.FormatFloat(float64(spent.Microseconds())/1000, 'f', 3, 64))
+	return nil
+}
+
+// tightest is what the budget with the least left has left.
+func tightest(postings []domain.Posting) (domain.Amount, bool) {
+	if len(postings) == 0 {
+		return 0, false
+	}
+	least := postings[0].Limit - postings[0].Settled - postings[0].Held
+	for _, p := range postings[1:] {
+		least = min(least, p.Limit-p.Settled-p.Held)
+	}
+	return least, true
+}

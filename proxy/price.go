@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/proxy/request"
+	"github.com/budgetguard/budgetguard/proxy/tokens"
+)
+
+// priced is what a request can cost at most, and how that was found.
+type priced struct {
+	model    *domain.Model
+	tier     domain.Tier
+	estimate domain.Estimate
+	bound    domain.Amount
+	tags     map[string]string
+}
+
+// nearestNames is how many known models a refusal names.
+const nearestNames = 3
+
+// read takes the body in and scans it. It is the first read of the body, so a client that waits for
+// "100 Continue" uploads nothing when it is refused before.
+func (x *exchange) read() error {
+	kind, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" {
+		return unsupported("send Content-Type: application/json")
+	}
+	if encoding := x.r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return unsupported("send the body without Content-Encoding")
+	}
+	if x.priced.tags, err = tagsOf(x.r.Header.Values(tagsHeader), x.who.pinned); err != nil {
+		return err
+	}
+	x.body, err = io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, x.s.cfg.MaxBody))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return err
+	case err != nil:
+		return badRequest("invalid_request", "", "the body could not be read to its end")
+	}
+	x.asked, err = request.Parse(x.route, x.body)
+	return err
+}
+
+func unsupported(detail string) error {
+	return &problem{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", message: "Unsupported media type", detail: detail}
+}
+
+// price finds the most the request can cost.
+func (x *exchange) price() error {
+	if !x.who.mayUse(x.asked.Model) {
+		return &problem{
+			status: http.StatusForbidden, code: "model_not_allowed", message: "Model not allowed",
+			detail: "the key is not allowed this model", param: "model",
+		}
+	}
+	model, ok := x.s.Prices.Model(x.asked.Model)
+	if !ok {
+		p := badRequest("model_not_priced", "model", fmt.Sprintf("there is no price for the model %.100q", x.asked.Model))
+		p.nearest = x.s.Prices.Nearest(x.asked.Model, nearestNames)
+		return p
+	}
+	if model.MaxOutput <= 0 {
+		return badRequest("model_not_priced", "model", fmt.Sprintf("the model %s has no completions to price", model.ID))
+	}
+	tier, err := x.s.tierOf(x.asked.ServiceTier)
+	if err != nil {
+		return badRequest("model_not_priced", "service_tier", err.Error())
+	}
+	prompt := x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) + x.asked.PromptTokens
+	each := model.MaxOutput
+	if most, given := x.asked.OutputCap(); given {
+		each = min(each, most)
+	}
+	completion := each * x.asked.Choices() // MaxOutput and the number of choices are far below 2³¹
+	bound, err := model.Bound(tier, prompt, completion, x.started)
+	switch {
+	case errors.Is(err, domain.ErrPrice):
+		return badRequest("model_not_priced", "service_tier", err.Error())
+	case err != nil:
+		return badRequest("not_estimable", "", "the request could cost more than can be reserved")
+	}
+	x.priced.model, x.priced.tier, x.priced.bound = model, tier, bound
+	x.priced.estimate = domain.Estimate{PromptTokens: prompt, CompletionTokens: completion, Basis: basisOf(model.Encoding)}
+	return nil
+}
+
+// basisOf names how prompt tokens were bounded.
+func basisOf(encoding string) string {
+	if encoding == "" {
+		return "utf8_bytes"
+	}
+	return encoding
+}
+
+// tierOf is the tier to price a request at: the one it names, or what the installation says for none.
+func (s *Server) tierOf(asked string) (domain.Tier, error) {
+	if asked == "" {
+		return s.cfg.ServiceTier, nil
+	}
+	tier, err := domain.ParseTier(asked)
+	if tier == domain.TierAuto {
+		return s.cfg.ServiceTier, nil
+	}
+	return tier, err
+}

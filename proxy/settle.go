@@ -1,0 +1,95 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/proxy/sse"
+)
+
+// settleMetered charges what the answer's usage costs or, without a usage that can be believed, what was
+// counted: the prompt's bound and the larger of counted tokens and content chunks, each of which is a
+// token at least. It returns the charge.
+func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
+	command := domain.Settle{Reservation: x.held.reservation, AnsweredModel: m.Model(), Basis: domain.BasisProvider}
+	usage, told := m.Usage()
+	command.Usage = domain.Usage{
+		Prompt: usage.Prompt, Cached: usage.Cached, CacheWrite: usage.CacheWrite, AudioPrompt: usage.AudioIn,
+		Completion: usage.Completion, Reasoning: usage.Reasoning, AudioAnswer: usage.AudioOut,
+	}
+	if !told {
+		command.Basis = domain.BasisCounted
+		command.Usage = domain.Usage{Prompt: x.priced.estimate.PromptTokens, Completion: x.counted(m)}
+	}
+	cost, tier, err := x.cost(m, command.Usage)
+	if err != nil { // no honest answer costs more than can be booked: charge the hold and say why
+		x.s.log.ErrorContext(x.r.Context(), "usage cannot be priced", slog.String("request_id", x.id), slog.String("error", err.Error()))
+		x.presume("usage_not_priced")
+		return x.priced.bound
+	}
+	command.Charged, command.AnsweredTier = cost, tier
+	if cost > x.priced.bound {
+		x.s.Metrics.overran()
+		x.s.log.WarnContext(x.r.Context(), "overrun: the charge is above the reservation", slog.String("request_id", x.id),
+			slog.String("model", x.asked.Model), slog.String("reserved_usd", x.priced.bound.String()), slog.String("charged_usd", cost.String()))
+	}
+	x.send(command)
+	return cost
+}
+
+// counted bounds the answer's tokens from below by its chunks and from above by its text.
+func (x *exchange) counted(m *sse.Meter) int64 {
+	var n int64
+	for _, text := range m.Texts() {
+		n += x.s.Tokens.Count(x.priced.model.Encoding, text)
+	}
+	return max(n+m.Overflow(), m.Deltas())
+}
+
+// cost prices usage by the model and tier that answered, as far as the catalogue knows them, else by
+// those that were asked for. Prices are those of the reservation's time.
+func (x *exchange) cost(m *sse.Meter, usage domain.Usage) (domain.Amount, domain.Tier, error) {
+	model := x.priced.model
+	if answered, ok := x.s.Prices.Model(m.Model()); ok {
+		model = answered
+	}
+	tier := x.priced.tier
+	if answered, err := domain.ParseTier(m.ServiceTier()); err == nil && answered != domain.TierAuto {
+		tier = answered
+	}
+	cost, err := model.Cost(tier, usage, x.started)
+	if errors.Is(err, domain.ErrPrice) { // that model has no such tier here: the one reserved for has
+		tier = x.priced.tier
+		cost, err = x.priced.model.Cost(tier, usage, x.started)
+	}
+	return cost, tier, err
+}
+
+// presume charges the whole hold: the provider may have billed, and nobody can say how much.
+func (x *exchange) presume(reason string) {
+	x.s.Metrics.presumed(reason)
+	x.send(domain.SettlePresumed{Reservation: x.held.reservation, Reason: reason})
+}
+
+// release gives the hold back, on proof that nothing is billed.
+func (x *exchange) release(reason string) {
+	x.send(domain.Release{Reservation: x.held.reservation, Reason: reason})
+}
+
+// send hands a closing command to the ledger and does not wait: the ledger carries it out even if the
+// database is away for a while, and until then the hold stands, which is the safe side.
+func (x *exchange) send(c domain.Command) {
+	began := x.s.cfg.Now()
+	ctx := context.WithoutCancel(x.r.Context())
+	tenant, id, s := x.who.tenant, x.id, x.s
+	s.pending.Go(func() {
+		_, err := s.Ledger.Do(ctx, tenant, c)
+		s.Metrics.settled(s.cfg.Now().Sub(began))
+		if err != nil {
+			s.log.ErrorContext(ctx, "settlement refused; the hold is left to the reaper", slog.String("request_id", id),
+				slog.String("tenant", string(tenant)), slog.String("error", err.Error()))
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/budgetguard/budgetguard/proxy/sse"
+)
+
+// writeTimeout is how long one event may take to reach a client that does not read.
+const writeTimeout = 60 * time.Second
+
+// stream passes a stream on event by event and meters it. When the client has gone it reads on: what the
+// provider says at the end is what it bills.
+func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
+	h := x.w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no")
+	x.w.WriteHeader(http.StatusOK)
+	client := &listener{w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context()}
+	client.flush()
+	var meter sse.Meter
+	reader := sse.NewReader(body)
+	usageLast := false
+	for {
+		event, err := reader.Next()
+		if err != nil {
+			x.streamEnded(c, &meter, client, endOf(err, answer, &meter, usageLast))
+			return
+		}
+		var chunk sse.Chunk
+		if len(event.Data) > 0 {
+			chunk = meter.Add(event.Data)
+			if !chunk.Done {
+				usageLast = chunk.UsageOnly()
+			}
+		}
+		if chunk.UsageOnly() && !x.asked.IncludeUsage {
+			continue // it is there because we asked
+		}
+		client.write(event.Raw)
+	}
+}
+
+// ending is how a stream ended.
+type ending int
+
+const (
+	clean ending = iota // whole, as far as the transport can tell
+	cut                 // broken off: what was billed is not known
+)
+
+// endOf judges the end of a stream. Usage in a chunk of its own is the last thing a provider says, so a
+// stream that breaks after it, or after [DONE], is whole. Without a length or chunks a regular end of the
+// connection looks like a broken one.
+func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) ending {
+	if meter.Done() || usageLast {
+		return clean
+	}
+	delimited := answer.ContentLength >= 0 || len(answer.TransferEncoding) > 0 || answer.ProtoMajor >= 2
+	if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && delimited {
+		return clean
+	}
+	return cut
+}
+
+// streamEnded settles a stream and, if it was cut while the client still listens, says so to the client.
+func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, end ending) {
+	_, told := meter.Usage()
+	switch {
+	case end == clean && (told || !meter.Failed()):
+		x.settleMetered(meter)
+		return
+	case end == clean:
+		x.presume("upstream_error_in_stream")
+		return
+	}
+	reason := reasonOf(context.Cause(c.ctx), "stream_cut")
+	x.presume(reason)
+	x.s.log.WarnContext(x.r.Context(), "stream cut", slog.String("request_id", x.id), slog.String("reason", reason))
+	client.write([]byte(`data: {"error":{"message":"the provider broke off the stream","type":"server_error","param":null,"code":"upstream_unreachable"}}` + "\n\n"))
+}
+
+// listener writes to a client until it has gone.
+type listener struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	now     func() time.Time
+	ctx     context.Context //nolint:containedctx // the client's, to notice that it has gone
+	gone    bool
+}
+
+func (l *listener) write(b []byte) {
+	if l.gone || l.ctx.Err() != nil {
+		l.gone = true
+		return
+	}
+	_ = l.control.SetWriteDeadline(l.now().Add(writeTimeout)) // a writer without deadlines only lacks the guard
+	if _, err := l.w.Write(b); err != nil {
+		l.gone = true
+		return
+	}
+	l.flush()
+}
+
+func (l *listener) flush() {
+	if err := l.control.Flush(); err != nil {
+		l.gone = true
+	}
+}
