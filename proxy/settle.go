@@ -14,7 +14,7 @@ import (
 // token at least. It returns the charge.
 func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
 	command := domain.Settle{Reservation: x.held.reservation, AnsweredModel: m.Model(), Basis: domain.BasisProvider}
-	usage, told := m.Usage()
+	usage, told := believable(m)
 	command.Usage = domain.Usage{
 		Prompt: usage.Prompt, Cached: usage.Cached, CacheWrite: usage.CacheWrite, AudioPrompt: usage.AudioIn,
 		Completion: usage.Completion, Reasoning: usage.Reasoning, AudioAnswer: usage.AudioOut,
@@ -37,6 +37,16 @@ func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
 	}
 	x.send(command)
 	return cost
+}
+
+// believable is the provider's usage, unless it says that nothing was asked or that what came is nothing:
+// providers have sent zeros and negative counts, and none of them bills by those.
+func believable(m *sse.Meter) (sse.Usage, bool) {
+	usage, told := m.Usage()
+	if !told || usage.Prompt <= 0 || (usage.Completion <= 0 && m.Deltas() > 0) {
+		return sse.Usage{}, false
+	}
+	return usage, true
 }
 
 // counted bounds the answer's tokens from below by its chunks and from above by its text.

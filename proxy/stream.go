@@ -70,7 +70,7 @@ func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) e
 
 // streamEnded settles a stream and, if it was cut while the client still listens, says so to the client.
 func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, end ending) {
-	_, told := meter.Usage()
+	_, told := believable(meter)
 	switch {
 	case end == clean && (told || !meter.Failed()):
 		x.settleMetered(meter)
