@@ -128,7 +128,7 @@ func crossing(wall time.Time, zone *time.Location) time.Time {
 	at := wall.Add(-24 * time.Hour)
 	for {
 		_, offset := at.In(zone).Zone()
-		_, next := at.In(zone).ZoneBounds()
+		next := offsetEnds(at, zone)
 		candidate := wall.Add(-time.Duration(offset) * time.Second)
 		if candidate.Before(at) {
 			candidate = at
@@ -136,6 +136,17 @@ func crossing(wall time.Time, zone *time.Location) time.Time {
 		if next.IsZero() || candidate.Before(next) {
 			return candidate
 		}
-		at = next.UTC()
+		at = next
 	}
+}
+
+// offsetEnds is an instant after at up to which the zone's offset does not change; zero: for ever.
+func offsetEnds(at time.Time, zone *time.Location) time.Time {
+	_, end := at.In(zone).ZoneBounds()
+	if end.IsZero() || end.After(at) {
+		return end.UTC()
+	}
+	// Where a zone follows a rule (time.tzset, Go 1.26) every year ends after 365 days: on the last day of
+	// a leap year the end lies in the past. No clock is set on that day, so it ends with it.
+	return at.UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
 }

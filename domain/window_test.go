@@ -124,6 +124,9 @@ func transitions(zone *time.Location) []time.Time {
 		if next.IsZero() || !next.Before(end) {
 			break
 		}
+		if !next.After(t) { // the last day of a leap year, see offsetEnds
+			next = t.Add(25 * time.Hour)
+		}
 		t = next.UTC()
 		found = append(found, t)
 	}
@@ -245,6 +248,35 @@ func scan(t *testing.T, zone *time.Location, change time.Time) {
 			if !after.Start.Equal(minute) || !before.End.Equal(minute) {
 				t.Fatalf("%s: the clock reaches a new period at %s, but windows end at %s and begin at %s", p, minute, before.End, after.Start)
 			}
+		}
+	}
+}
+
+// ruleZone is a zone of a rule alone, without a table of years: what the tables of time/tzdata end with.
+func ruleZone(t *testing.T, rule string) *time.Location {
+	t.Helper()
+	header := append([]byte("TZif2"), make([]byte, 15)...)
+	counts := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4} // one offset, four letters
+	data := append(append(header, counts...), 0, 0, 0, 0, 0, 0, 'S', 'T', 'D', 0)
+	data = append(append(append(data, header...), counts...), 0, 0, 0, 0, 0, 0, 'S', 'T', 'D', 0)
+	zone, err := time.LoadLocationFromTZData("rule", append(data, "\n"+rule+"\n"...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+// On the last day of a leap year time.Time.ZoneBounds answers with an end in the past.
+func TestWindowsOfARuleTileTheLastDayOfALeapYear(t *testing.T) {
+	t.Parallel()
+	for _, rule := range []string{"CET-1CEST,M3.5.0,M10.5.0/3", "NST3:30NDT,M3.2.0,M11.1.0", "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0", "<-04>4<-03>,M9.1.6/24,M4.1.6/24", "UTC0"} {
+		zone := ruleZone(t, rule)
+		for year := 2020; year <= 2040; year += 4 {
+			newYear := time.Date(year+1, time.January, 1, 0, 0, 0, 0, time.UTC)
+			for _, p := range []Period{Hourly, Daily, Weekly, Monthly, Quarterly, Yearly} {
+				tiles(t, p, zone, newYear.Add(-72*time.Hour), newYear.Add(72*time.Hour))
+			}
+			scan(t, zone, newYear)
 		}
 	}
 }

@@ -23,9 +23,9 @@ func Link(prev Hash, r domain.Recorded, schema int) Hash {
 	b := make([]byte, 0, 1+32+8+8+2+32+32+32)
 	b = append(b, 1) // the version of this layout
 	b = append(b, tenant[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Version))          //nolint:gosec // versions are positive
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.UnixMicro())) //nolint:gosec // two's complement is as good a fixed width as any
-	b = binary.BigEndian.AppendUint16(b, uint16(schema&0xffff))      //nolint:gosec // masked
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Version)) //nolint:gosec // versions are positive
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.UnixMicro()))
+	b = binary.BigEndian.AppendUint16(b, uint16(schema&0xffff))
 	b = append(b, kind[:]...)
 	b = append(b, prev[:]...)
 	b = append(b, body[:]...)

@@ -307,3 +307,13 @@ func (s *Store) PartitionsAhead(ctx context.Context, months int) (int, error) {
 	}
 	return made, nil
 }
+
+// OwnsEvents tells whether the present role owns the table event, and could so take its guards away.
+func (s *Store) OwnsEvents(ctx context.Context) (bool, error) {
+	var owns bool
+	err := s.pool.QueryRow(ctx, `select pg_has_role(current_user, relowner, 'usage') from pg_class where oid = 'event'::regclass`).Scan(&owns)
+	if err != nil {
+		return false, fmt.Errorf("read the owner of event: %w", err)
+	}
+	return owns, nil
+}

@@ -15,6 +15,10 @@ import (
 func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
 	command := domain.Settle{Reservation: x.held.reservation, AnsweredModel: m.Model(), Basis: domain.BasisProvider}
 	usage, told := believable(m)
+	if !told && x.asked.BestOf > x.asked.N { // candidates that were not returned are billed and cannot be counted
+		x.presume("best_of_without_usage")
+		return x.priced.bound
+	}
 	command.Usage = domain.Usage{
 		Prompt: usage.Prompt, Cached: usage.Cached, CacheWrite: usage.CacheWrite, AudioPrompt: usage.AudioIn,
 		Completion: usage.Completion, Reasoning: usage.Reasoning, AudioAnswer: usage.AudioOut,

@@ -1,0 +1,79 @@
+# Every target says what it does: `make help`.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+GO ?= go
+GOLANGCI_VERSION := 2.15.0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BIN := bin/budgetguard
+
+# How many packages are tested at once. Each has a Postgres and a Redis of its own.
+P ?= 2
+# How long one package may take. The slowest takes under a minute on two idle cores.
+TIMEOUT ?= 15m
+# The packages of `make test`.
+PKG ?= ./...
+# How long each target of `make fuzz` runs, and part of its name.
+T ?= 30s
+FUZZ ?=
+# Arguments of `make run` and `make bench`.
+ARGS ?=
+
+# The race detector needs a C compiler.
+RACE := $(shell $(GO) env CGO_ENABLED 2>/dev/null | grep -q 1 && command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+
+export GOLANGCI_VERSION
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: deps build ## build and start everything on 127.0.0.1 (ARGS="--data DIR"); no Docker, no key needed
+	@exec $(BIN) dev $(ARGS)
+
+.PHONY: build
+build: ## build bin/budgetguard
+	$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/budgetguard
+
+.PHONY: test
+test: deps ## all tests, with real Postgres and Redis (PKG=./domain/... for some)
+	@test -n '$(RACE)' || echo 'test: no C compiler, so without the race detector' >&2
+	$(GO) test $(RACE) -shuffle=on -timeout $(TIMEOUT) -p $(P) $(PKG)
+
+.PHONY: test-clients
+test-clients: deps ## slower tests with the real client libraries (build tag "clients")
+	$(GO) test $(RACE) -tags clients -timeout $(TIMEOUT) -p $(P) -run 'Client' $(PKG)
+
+.PHONY: lint
+lint: ## golangci-lint, at its pinned version
+	@scripts/lint.sh run ./...
+
+.PHONY: fmt
+fmt: ## format the Go code
+	@scripts/lint.sh fmt ./...
+
+.PHONY: fuzz
+fuzz: deps ## run each fuzz target for T=30s (FUZZ=Amount for those with that in their name)
+	@scripts/fuzz.sh '$(T)' '$(FUZZ)'
+
+.PHONY: bench
+bench: deps ## micro-benchmarks, then the whole system with its tables (ARGS for the latter)
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(PKG)
+	$(GO) run ./internal/bench $(ARGS)
+
+.PHONY: deps
+deps: ## install Postgres and Redis if they are missing
+	@scripts/deps.sh
+
+.PHONY: migrate
+migrate: build ## bring the database at DATABASE_URL (or MIGRATE_DATABASE_URL) up to date
+	@$(BIN) migrate $(ARGS)
+
+.PHONY: verify
+verify: ## what CI runs: lint and test
+	@.ci/run
+
+.PHONY: clean
+clean: ## remove what was built; the data in .budgetguard stays
+	rm -rf bin

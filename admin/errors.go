@@ -1,0 +1,168 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/budgetguard/budgetguard/domain"
+)
+
+// code is the stable name of a problem, for programs; detail is for people.
+type code string
+
+const (
+	codeInvalid     code = "invalid_request"
+	codeAdminKey    code = "invalid_admin_key"
+	codePolicy      code = "policy_denied"
+	codeNotFound    code = "not_found"
+	codeMethod      code = "method_not_allowed"
+	codeExists      code = "tenant_exists"
+	codeTooLarge    code = "request_too_large"
+	codeMediaType   code = "unsupported_media_type"
+	codeTooMany     code = "rate_limit_exceeded"
+	codeInternal    code = "internal"
+	codeUnavailable code = "ledger_unavailable"
+	codeDisabled    code = "admin_disabled"
+	codeNotReady    code = "not_ready"
+)
+
+// shape is what is the same in every problem of a code.
+func (c code) shape() (status int, title string) {
+	switch c {
+	case codeInvalid:
+		return http.StatusBadRequest, "Invalid request"
+	case codeAdminKey:
+		return http.StatusUnauthorized, "Invalid admin key"
+	case codePolicy:
+		return http.StatusForbidden, "Forbidden by policy"
+	case codeNotFound:
+		return http.StatusNotFound, "Not found"
+	case codeMethod:
+		return http.StatusMethodNotAllowed, "Method not allowed"
+	case codeExists:
+		return http.StatusConflict, "Tenant exists"
+	case codeTooLarge:
+		return http.StatusRequestEntityTooLarge, "Request too large"
+	case codeMediaType:
+		return http.StatusUnsupportedMediaType, "Unsupported media type"
+	case codeTooMany:
+		return http.StatusTooManyRequests, "Too many failed attempts"
+	case codeUnavailable:
+		return http.StatusServiceUnavailable, "Ledger unavailable"
+	case codeDisabled:
+		return http.StatusServiceUnavailable, "Admin API disabled"
+	case codeNotReady:
+		return http.StatusServiceUnavailable, "Not ready"
+	case codeInternal:
+	}
+	return http.StatusInternalServerError, "Internal error"
+}
+
+// problem is an error that the client is told about.
+type problem struct {
+	code       code
+	detail     string
+	violations []violation
+	messages   []string // of the policy
+	retryAfter time.Duration
+}
+
+// Error implements error.
+func (p *problem) Error() string { return string(p.code) + ": " + p.detail }
+
+// violation is one thing that is wrong with a request. Pointer is a JSON Pointer into the body as a URI
+// fragment, as RFC 9457 shows it; Parameter names one of the query instead.
+type violation struct {
+	Pointer   string `json:"pointer,omitempty"`
+	Parameter string `json:"parameter,omitempty"`
+	Detail    string `json:"detail"`
+}
+
+func invalidRequest(detail string, violations ...violation) *problem {
+	return &problem{code: codeInvalid, detail: detail, violations: violations}
+}
+
+func notFound(detail string) *problem { return &problem{code: codeNotFound, detail: detail} }
+
+// unfinished says what was done before a request of several steps failed.
+type unfinished struct {
+	done string
+	err  error
+}
+
+func (e *unfinished) Error() string { return e.done + ": " + e.err.Error() }
+
+func (e *unfinished) Unwrap() error { return e.err }
+
+// ledgerRetry is how long a client should wait when Postgres cannot commit: a failover takes seconds,
+// and a retry costs little.
+const ledgerRetry = time.Second
+
+// problemOf maps every error of a handler to what the client sees. What is not known here is a bug: the
+// client gets the request id, the log gets the error.
+func problemOf(err error) *problem {
+	var p *problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var step *unfinished
+	if errors.As(err, &step) {
+		p := problemOf(step.err)
+		p.detail = step.done + ". " + p.detail
+		return p
+	}
+	var routing *echo.HTTPError
+	if errors.As(err, &routing) {
+		return problemOfRouting(routing)
+	}
+	switch {
+	case errors.Is(err, domain.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return &problem{code: codeUnavailable, detail: "Postgres cannot commit or answer now; try again. A change may have been made all the same.", retryAfter: ledgerRetry}
+	case errors.Is(err, domain.ErrTenantUnknown):
+		return notFound("There is no such tenant.")
+	case errors.Is(err, domain.ErrKeyUnknown):
+		return notFound("The tenant has no such API key.")
+	case errors.Is(err, domain.ErrBudgetUnknown):
+		return notFound("The tenant has no such budget.")
+	case errors.Is(err, domain.ErrTenantExists):
+		return &problem{code: codeExists, detail: "A tenant with this id exists already."}
+	case errors.Is(err, domain.ErrInvalid), errors.Is(err, domain.ErrPeriod), errors.Is(err, domain.ErrAmount):
+		return invalidRequest(reason(err))
+	}
+	return &problem{code: codeInternal, detail: "This is a bug. The log has it under the request id."}
+}
+
+// reading says what was read when it failed. Whatever keeps a read from being answered is the ledger
+// being unavailable, except what the ledger itself says of its streams.
+func reading(what string, err error) error {
+	if errors.Is(err, domain.ErrTenantUnknown) || errors.Is(err, domain.ErrUnknownEvent) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	return fmt.Errorf("read %s: %w: %w", what, domain.ErrUnavailable, err)
+}
+
+// problemOfRouting is for what echo itself answers: no route, or no such method on it.
+func problemOfRouting(err *echo.HTTPError) *problem {
+	switch err.Code {
+	case http.StatusNotFound:
+		return notFound("There is nothing at this path. /docs lists what there is.")
+	case http.StatusMethodNotAllowed:
+		return &problem{code: codeMethod, detail: "This path has other methods; see the Allow header."}
+	}
+	return &problem{code: codeInternal, detail: "This is a bug. The log has it under the request id."}
+}
+
+// reason is what a refusal of package domain says to the person who caused it, without its kind.
+func reason(err error) string {
+	_, text, ok := strings.Cut(err.Error(), domain.ErrInvalid.Error()+": ")
+	if !ok {
+		return err.Error()
+	}
+	return text
+}

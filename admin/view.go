@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/budgetguard/budgetguard/domain"
+)
+
+// tenantView is a tenant in JSON. Limits of a tenant that has none of its own are null.
+type tenantView struct {
+	ID              domain.TenantID `json:"id"`
+	Name            string          `json:"name"`
+	Timezone        string          `json:"timezone"`
+	RateLimitPerMin *int64          `json:"rateLimitPerMin"`
+	Suspended       bool            `json:"suspended"`
+	CreatedAt       time.Time       `json:"createdAt"`
+	Version         int64           `json:"version"`
+	Budgets         []budgetView    `json:"budgets"`
+	APIKeys         []keyView       `json:"apiKeys"`
+}
+
+// budgetView is a budget with the balance of its present window. What remains is negative after an
+// overrun or a limit cut.
+type budgetView struct {
+	ID          domain.BudgetID `json:"id"`
+	Period      domain.Period   `json:"period"`
+	Scope       domain.Scope    `json:"scope"`
+	Limit       domain.Amount   `json:"limitUsd"`
+	Spent       domain.Amount   `json:"spentUsd"`
+	Reserved    domain.Amount   `json:"reservedUsd"`
+	Presumed    domain.Amount   `json:"presumedUsd"`
+	Remaining   domain.Amount   `json:"remainingUsd"`
+	WindowStart time.Time       `json:"windowStart"`
+	WindowEnd   time.Time       `json:"windowEnd"`
+	AlertsAt    []share         `json:"alertsAt"`
+	Source      domain.Source   `json:"source"`
+}
+
+// keyView is a key without its secret and without its hash. Models null is every model.
+type keyView struct {
+	ID        domain.KeyID      `json:"id"`
+	Name      string            `json:"name"`
+	Prefix    string            `json:"prefix"`
+	CreatedAt time.Time         `json:"createdAt"`
+	ExpiresAt *time.Time        `json:"expiresAt"`
+	RevokedAt *time.Time        `json:"revokedAt"`
+	Models    []string          `json:"models"`
+	Tags      map[string]string `json:"tags"`
+}
+
+func viewTenant(s domain.State, at time.Time) tenantView {
+	return tenantView{
+		ID: s.Tenant, Name: s.Name, Timezone: s.Zone.String(), RateLimitPerMin: s.RateLimit,
+		Suspended: s.Suspended, CreatedAt: s.CreatedAt.UTC(), Version: s.Version,
+		Budgets: viewBudgets(s, at), APIKeys: viewKeys(s),
+	}
+}
+
+func viewBudgets(s domain.State, at time.Time) []budgetView {
+	views := make([]budgetView, 0, len(s.Budgets))
+	for _, b := range s.Balances(at) {
+		views = append(views, budgetView{
+			ID: b.Budget.ID, Period: b.Budget.Period, Scope: b.Budget.Scope,
+			Limit: b.Limit, Spent: b.Settled, Reserved: b.Held, Presumed: b.Presumed, Remaining: b.Available(),
+			WindowStart: b.Window.Start.UTC(), WindowEnd: b.Window.End.UTC(),
+			AlertsAt: sharesOf(b.Budget.AlertsAt), Source: b.Budget.Source,
+		})
+	}
+	return views
+}
+
+// viewKeys lists the keys by age, revoked ones too: their names are in the ledger.
+func viewKeys(s domain.State) []keyView {
+	views := make([]keyView, 0, len(s.Keys))
+	for _, k := range s.Keys {
+		views = append(views, viewKey(k))
+	}
+	slices.SortFunc(views, func(a, b keyView) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return views
+}
+
+func viewKey(k domain.Key) keyView {
+	tags := k.Tags
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	return keyView{
+		ID: k.ID, Name: k.Name, Prefix: k.Prefix, CreatedAt: k.CreatedAt.UTC(),
+		ExpiresAt: utc(k.ExpiresAt), RevokedAt: utc(k.RevokedAt), Models: k.Models, Tags: tags,
+	}
+}
+
+func utc(at *time.Time) *time.Time {
+	if at == nil {
+		return nil
+	}
+	shown := at.UTC()
+	return &shown
+}

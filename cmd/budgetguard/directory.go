@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
+	"github.com/budgetguard/budgetguard/proxy"
+)
+
+// directory answers the proxy's questions about keys and tenants from the store, and makes tenants on
+// first use where that is allowed.
+type directory struct {
+	store   *eventstore.Store
+	ledger  *eventstore.Ledger
+	limits  limits
+	most    int // tenants made on first use
+	adopter sync.Mutex
+}
+
+func (d *directory) Credential(ctx context.Context, hash string) (proxy.Credential, error) {
+	k, err := d.store.KeyByHash(ctx, hash)
+	return proxy.Credential{Tenant: k.Tenant, Key: k.Key, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, Models: k.Models, Tags: k.Tags}, err
+}
+
+func (d *directory) Tenant(ctx context.Context, id domain.TenantID) (proxy.Tenant, error) {
+	t, err := d.store.Tenant(ctx, id)
+	return proxy.Tenant{Zone: t.Zone, RateLimit: t.RateLimit, EverKeyed: t.EverKeyed}, err
+}
+
+// Adopt makes a tenant that nobody has created. One at a time per gateway, so that a burst of new names
+// cannot pass the bound by more than the number of gateways.
+func (d *directory) Adopt(ctx context.Context, id domain.TenantID) error {
+	d.adopter.Lock()
+	defer d.adopter.Unlock()
+	n, err := d.store.CountTenants(ctx)
+	if err != nil {
+		return err
+	}
+	if n >= d.most {
+		return domain.ErrTenantUnknown
+	}
+	return createTenant(ctx, d.ledger, d.limits, id, string(id))
+}
+
+// createTenant begins a tenant's stream with the environment's budgets or else the demo's. It does
+// nothing for one that exists.
+func createTenant(ctx context.Context, ledger *eventstore.Ledger, l limits, id domain.TenantID, name string) error {
+	actor := domain.Actor("gateway")
+	_, err := ledger.Do(ctx, id, domain.CreateTenant{Name: name, Actor: actor})
+	if errors.Is(err, domain.ErrTenantExists) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	budgets, err := l.budgets(id)
+	if err != nil {
+		return err
+	}
+	if len(budgets) == 0 {
+		d, err := define(domain.Monthly, demoLimit, domain.SourceDemo)
+		if err != nil {
+			return err
+		}
+		budgets = append(budgets, d)
+	}
+	for _, b := range budgets {
+		if _, err := ledger.Do(ctx, id, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// alignBudgets records, for every tenant, what the environment's budgets now differ in.
+func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger, l limits) error {
+	const page = 500
+	var all []domain.TenantID
+	for after := domain.TenantID(""); ; {
+		ids, err := store.TenantIDs(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		all = append(all, ids...)
+		if len(ids) < page {
+			break
+		}
+		after = ids[len(ids)-1]
+	}
+	if err := l.check(all); err != nil {
+		return err
+	}
+	for _, id := range all {
+		state, err := store.State(ctx, id)
+		if err != nil {
+			return err
+		}
+		commands, err := l.differences(state)
+		if err != nil {
+			return err
+		}
+		for _, c := range commands {
+			if _, err := ledger.Do(ctx, id, c); err != nil {
+				return configError("budget of tenant %s: %w", id, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/proxy/prices"
+)
+
+// catalogueBytes is the price catalogue: the file at path, or the embedded one.
+func catalogueBytes(path string) ([]byte, error) {
+	if path == "" {
+		return prices.Catalogue(), nil
+	}
+	const largest = 64 << 20
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, configError("PRICES_PATH: %w", err)
+	}
+	if info.Size() > largest {
+		return nil, configError("PRICES_PATH: %s is larger than %d bytes", path, largest)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, configError("PRICES_PATH: %w", err)
+	}
+	return data, nil
+}
+
+// catalogue is the price catalogue at path, versioned by its content.
+func catalogue(path string) (*domain.Catalogue, error) {
+	data, err := catalogueBytes(path)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	c, err := domain.ParseCatalogue(data, hex.EncodeToString(sum[:8]))
+	if err != nil {
+		return nil, configError("PRICES_PATH: %w", err)
+	}
+	return c, nil
+}

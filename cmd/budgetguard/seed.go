@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
+	"github.com/budgetguard/budgetguard/internal/apikey"
+)
+
+func (a *app) seedCommand() *cobra.Command {
+	c := &cobra.Command{Use: "seed", Short: "Make the demo tenant with a small budget and print a key for it", Args: noArgs}
+	known := bind(c, []setting{{"DATABASE_URL", "", true, "Postgres"}, {"KEY_PEPPER", "", true, "HMAC key of stored tenant keys"}}, budgetSettings(), commonSettings())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		v := &values{environ: a.environ, command: c, known: known}
+		url, pepper, log := v.needed("DATABASE_URL"), []byte(v.text("KEY_PEPPER")), logger(v, a.stderr)
+		l, err := limitsOf(v)
+		if v.err != nil || err != nil {
+			return errors.Join(v.err, err)
+		}
+		if err := checkMigrated(c, url, false); err != nil {
+			return err
+		}
+		ledger, err := eventstore.OpenLedger(c.Context(), eventstore.Config{URL: url, Now: time.Now, Logger: log})
+		if err != nil {
+			return err
+		}
+		secret, err := seedDemo(c.Context(), ledger, l, pepper)
+		if err = errors.Join(err, ledger.Close(c.Context())); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.stdout, "tenant %s\nkey    %s\n", demoTenant, secret)
+		return err
+	}
+	return c
+}
+
+// seedDemo makes the demo tenant, if it is not there, and a new key for it.
+func seedDemo(ctx context.Context, ledger *eventstore.Ledger, l limits, pepper []byte) (secret string, err error) {
+	if err := createTenant(ctx, ledger, l, demoTenant, "Demo"); err != nil {
+		return "", err
+	}
+	key, err := apikey.New(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	id, err := apikey.NewKeyID(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	_, err = ledger.Do(ctx, demoTenant, domain.IssueKey{
+		ID: id, Name: "demo", Prefix: key.Prefix(), Hash: apikey.Hash(pepper, key.Secret()), Actor: "seed",
+	})
+	return key.Secret(), err
+}

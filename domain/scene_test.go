@@ -1,0 +1,175 @@
+package domain_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/budgetguard/budgetguard/domain"
+)
+
+// scene is a rule as given, when, then. Given and when are a Command, a string that sets the clock or a
+// Duration that moves it on. Then is what when records, as show writes it, or why it is refused.
+//
+// Every scene begins at 2026-11-22T10:00 with the tenant acme, created (#1) in UTC. A number after # is a
+// version, and so an account's id too.
+type scene struct {
+	rule  string
+	given []any
+	when  any
+	then  []string
+	err   error
+}
+
+func play(t *testing.T, scenes []scene) {
+	t.Helper()
+	for _, sc := range scenes {
+		t.Run(sc.rule, func(t *testing.T) {
+			t.Parallel()
+			st := newStage(t)
+			for _, step := range sc.given {
+				if _, err := st.do(step); err != nil {
+					t.Fatalf("given %+v: %v", step, err)
+				}
+			}
+			got, err := st.do(sc.when)
+			if !errors.Is(err, sc.err) || (sc.err == nil && err != nil) {
+				t.Fatalf("got error %v; want %v", err, sc.err)
+			}
+			if !slices.Equal(got, sc.then) {
+				t.Errorf("recorded\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(sc.then, "\n\t"))
+			}
+		})
+	}
+}
+
+// stage is a tenant's stream and a clock.
+type stage struct {
+	state State
+	now   time.Time
+	log   []Recorded
+}
+
+func newStage(t testing.TB) *stage {
+	t.Helper()
+	st := &stage{state: NewState("acme"), now: at("2026-11-22T10:00")}
+	if _, err := st.do(CreateTenant{Name: "ACME", Actor: "admin"}); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func (st *stage) do(step any) ([]string, error) {
+	switch step := step.(type) {
+	case string:
+		st.now = at(step)
+		return nil, nil
+	case time.Duration:
+		st.now = st.now.Add(step)
+		return nil, nil
+	case Command:
+		state, recorded, err := Execute(st.state, step, st.now)
+		st.state, st.log = state, append(st.log, recorded...)
+		var shown []string
+		for _, r := range recorded {
+			shown = append(shown, show(r.Version, r.Event))
+		}
+		return shown, err
+	}
+	panic(fmt.Sprintf("no step: %T", step))
+}
+
+// show is an event as scenes write it: what it says about money, or its JSON.
+func show(version int64, e Event) string {
+	const minute = "2006-01-02T15:04"
+	name := string(TypeOf(e))
+	switch e := e.(type) {
+	case WindowOpened:
+		return fmt.Sprintf("#%d %s %s %s..%s limit %s", version, name, e.Budget, e.Start.Format(minute), e.End.Format(minute), e.Limit)
+	case UsageReserved:
+		return fmt.Sprintf("#%d %s %s %s%s", version, name, e.Reservation, e.Amount, balances(e.Postings))
+	case UsageSettled:
+		text := fmt.Sprintf("#%d %s %s %s→%s %s", version, name, e.Reservation, e.Reserved, e.Charged, e.Basis)
+		if e.Overrun != 0 {
+			text += " overrun " + e.Overrun.String()
+		}
+		return text + balances(e.Postings)
+	case ReservationReleased:
+		return fmt.Sprintf("#%d %s %s %s%s", version, name, e.Reservation, e.Reserved, balances(e.Postings))
+	case ReservationExpired:
+		return fmt.Sprintf("#%d %s %s %s→%s%s", version, name, e.Reservation, e.Reserved, e.Charged, balances(e.Postings))
+	case UsageSettledLate:
+		return fmt.Sprintf("#%d %s %s %s→%s by %s %s%s", version, name, e.Reservation, e.WasCharged, e.Charged, e.Delta, e.Basis, balances(e.Postings))
+	case BudgetChanged:
+		return fmt.Sprintf("#%d %s %s %s→%s %s%s", version, name, e.Budget, e.OldLimit, e.Limit, e.Source, balances(e.Postings))
+	case BudgetDefined:
+		return fmt.Sprintf("#%d %s %s %s %s %s", version, name, e.Budget, e.Period, e.Limit, e.Source)
+	}
+	body, err := EncodeEvent(e)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("#%d %s %s", version, name, body)
+}
+
+// balances writes postings as [#account spent+held/limit], with ? for the presumed part and ! for forced.
+func balances(postings []Posting) string {
+	var b strings.Builder
+	for _, p := range postings {
+		fmt.Fprintf(&b, " [#%d %s", p.Account, p.Settled)
+		if p.Presumed != 0 {
+			fmt.Fprintf(&b, "(%s?)", p.Presumed)
+		}
+		fmt.Fprintf(&b, "+%s/%s", p.Held, p.Limit)
+		if p.Forced {
+			b.WriteString("!")
+		}
+		b.WriteString("]")
+	}
+	return b.String()
+}
+
+// The commands of the scenes, short.
+
+func budget(p Period, limit string) DefineBudget {
+	return budgetFrom(SourceAdmin, p, limit)
+}
+
+func budgetFrom(s Source, p Period, limit string) DefineBudget {
+	return DefineBudget{ID: BudgetID(p), Period: p, Limit: usd(limit), Source: s, Actor: "admin"}
+}
+
+func reserve(id, amount string) Reserve {
+	return Reserve{Request: Request{Reservation: ReservationID(id)}, Amount: usd(amount), TTL: 15 * time.Minute}
+}
+
+func reserveWithKey(id, amount, key string) Reserve {
+	c := reserve(id, amount)
+	c.KeyID = KeyID(key)
+	return c
+}
+
+func settle(id, charged string) Settle {
+	return Settle{Reservation: ReservationID(id), Charged: usd(charged), Basis: BasisProvider}
+}
+
+func presume(id string) SettlePresumed {
+	return SettlePresumed{Reservation: ReservationID(id), Reason: "cut"}
+}
+func release(id string) Release { return Release{Reservation: ReservationID(id), Reason: "never sent"} }
+func expire(id string) Expire   { return Expire{Reservation: ReservationID(id)} }
+
+func issue(id string) IssueKey {
+	return IssueKey{ID: KeyID(id), Hash: "hash of " + id, Prefix: "bgk_", Actor: "admin"}
+}
+
+func moveTo(zone string) ChangeTenant {
+	z, err := ParseZone(zone)
+	if err != nil {
+		panic(err)
+	}
+	return ChangeTenant{Zone: &z, Actor: "admin"}
+}
