@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"strconv"
 	"time"
@@ -26,6 +28,7 @@ type eventView struct {
 	Type        string          `json:"type"`
 	Time        time.Time       `json:"time"`
 	ContentType string          `json:"datacontenttype"`
+	Subject     string          `json:"subject,omitempty"`
 	Sequence    string          `json:"sequence"`
 	Data        json.RawMessage `json:"data"`
 }
@@ -62,14 +65,31 @@ func viewEvent(r *domain.Recorded) eventView {
 		Type:        fmt.Sprintf("budgetguard.%s.v%d", domain.TypeOf(r.Event), domain.SchemaVersion),
 		Time:        r.Time.UTC(),
 		ContentType: "application/json",
+		Subject:     subjectOf(r.Body),
 		Sequence:    version,
 		Data:        r.Body,
 	}
 }
 
-// projectionView is a projection's lag in JSON.
+// subjectOf is the id of what an event is about. It is the first field of the body in every event that
+// has one, because bodies are written in the order of their types.
+func subjectOf(body []byte) string {
+	for _, field := range [...]string{`{"reservationId":"`, `{"apiKeyId":"`, `{"budgetId":"`} {
+		rest, ok := bytes.CutPrefix(body, []byte(field))
+		if !ok {
+			continue
+		}
+		if value, _, ok := bytes.Cut(rest, []byte(`"`)); ok && bytes.IndexByte(value, '\\') < 0 {
+			return string(value)
+		}
+	}
+	return ""
+}
+
+// projectionView is a projection's lag in JSON. The numbers mean nothing where it could not be measured.
 type projectionView struct {
 	Name       string  `json:"name"`
+	Measured   bool    `json:"measured"`
 	Events     int64   `json:"eventsBehind"`
 	Tenants    int64   `json:"tenantsBehind"`
 	AgeSeconds float64 `json:"ageSeconds"`
@@ -82,7 +102,10 @@ func (s *Server) listProjections(ctx context.Context, _ *call) (answer, error) {
 	}
 	views := make([]projectionView, 0, len(lags))
 	for _, l := range lags {
-		views = append(views, projectionView{Name: l.Name, Events: l.Events, Tenants: l.Tenants, AgeSeconds: l.Age.Seconds()})
+		if l.Err != nil {
+			s.deps.Log.WarnContext(ctx, "projection lag not measured", slog.String("projection", l.Name), slog.String("error", l.Err.Error()))
+		}
+		views = append(views, projectionView{Name: l.Name, Measured: l.Err == nil, Events: l.Events, Tenants: l.Tenants, AgeSeconds: l.Age.Seconds()})
 	}
 	return ok(struct {
 		Projections []projectionView `json:"projections"`

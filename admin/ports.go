@@ -74,4 +74,6 @@ type ProjectionLag struct {
 	// Events and Tenants still to be applied, and how long ago the oldest of the events happened.
 	Events, Tenants int64
 	Age             time.Duration
+	// Err says why nothing could be measured. It goes to the log; the answer has that it is so.
+	Err error
 }

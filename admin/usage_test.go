@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/budgetguard/budgetguard/admin"
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/projections"
 )
 
 func TestUsageOfOneTenantInItsOwnZone(t *testing.T) {
@@ -91,6 +93,26 @@ func TestEventsArePagedByVersionAsCloudEvents(t *testing.T) {
 	}
 }
 
+func TestEventsAreTheDocumentsOfTheStream(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"<x> & \u2028 ü","id":"x","budgets":[{"period":"daily","limitUsd":1}]}`)
+	s.must(http.StatusCreated, "POST", "/admin/tenant/x/apikeys", "")
+	if _, err := s.reserve(1, 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	page := read[struct{ Events []json.RawMessage }](t, s.must(http.StatusOK, "GET", "/admin/tenant/x/events", ""))
+	recorded, err := s.store.Read(t.Context(), "x", 0, 100)
+	if err != nil || len(recorded) != 5 || len(page.Events) != 5 {
+		t.Fatalf("%d events recorded, %d shown: %v", len(recorded), len(page.Events), err)
+	}
+	for i, r := range recorded {
+		if got, want := string(page.Events[i]), string(projections.Message(r).Payload); got != want {
+			t.Errorf("version %d: %s, on the stream %s", r.Version, got, want)
+		}
+	}
+}
+
 func TestTheSystemStreamCanBeReadAndNothingElseDoneToIt(t *testing.T) {
 	t.Parallel()
 	s := openSite(t)
@@ -108,12 +130,14 @@ func TestProjectionsShowTheirLag(t *testing.T) {
 	var fails error
 	s := openSite(t, func(set *setup) {
 		set.deps.Projections = func(context.Context) ([]admin.ProjectionLag, error) {
-			return []admin.ProjectionLag{{Name: "counters"}, {Name: "usage", Events: 7, Tenants: 2, Age: 1500 * time.Millisecond}}, fails
+			return []admin.ProjectionLag{{Name: "counters"}, {Name: "usage", Events: 7, Tenants: 2, Age: 1500 * time.Millisecond}, {Name: "relay", Err: errors.New("redis gone")}}, fails
 		}
 	})
 	got := s.must(http.StatusOK, "GET", "/admin/projections", "")
-	want := `{"projections":[{"name":"counters","eventsBehind":0,"tenantsBehind":0,"ageSeconds":0},{"name":"usage","eventsBehind":7,"tenantsBehind":2,"ageSeconds":1.5}]}`
-	if strings.TrimSpace(string(got.body)) != want {
+	want := `{"projections":[{"name":"counters","measured":true,"eventsBehind":0,"tenantsBehind":0,"ageSeconds":0},` +
+		`{"name":"usage","measured":true,"eventsBehind":7,"tenantsBehind":2,"ageSeconds":1.5},` +
+		`{"name":"relay","measured":false,"eventsBehind":0,"tenantsBehind":0,"ageSeconds":0}]}`
+	if strings.TrimSpace(string(got.body)) != want || !strings.Contains(s.log.String(), "redis gone") {
 		t.Errorf("projections %s", got.body)
 	}
 	fails = errors.New("redis: connection refused")

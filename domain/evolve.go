@@ -96,12 +96,13 @@ func (s *State) correct(e UsageSettledLate) {
 }
 
 func (s *State) openWindow(e WindowOpened) {
-	before := s.Current[e.Budget]
 	s.Accounts[e.Account] = &Account{
 		ID: e.Account, Budget: e.Budget, Period: e.Period, Window: Window{Start: e.Start, End: e.End},
 		Limit: e.Limit, Held: e.Held, Settled: e.Settled, Presumed: e.Presumed,
 		Cap: max(e.Limit, e.Held+e.Settled), Version: s.Version,
 	}
 	s.Current[e.Budget] = e.Account
-	s.forget(before)
+	for id := range s.Accounts {
+		s.forget(id) // the one before, and what a store left behind when it dropped presumptions
+	}
 }

@@ -110,7 +110,8 @@ func (h *history) justly(c Command, err error) error {
 	return nil
 }
 
-// refold tells whether the recorded events, as they are and as they are stored, amount to the state.
+// refold tells whether the recorded events, as they are and as they are stored, amount to the state, and
+// so do the rows that a store keeps beside them.
 func (h *history) refold() error {
 	folded, restored := NewState("acme"), NewState("acme")
 	for _, r := range h.log {
@@ -129,6 +130,38 @@ func (h *history) refold() error {
 	}
 	if !sameState(restored, h.state) {
 		return fmt.Errorf("the stored events amount to\n%+v\nnot to\n%+v", restored, h.state)
+	}
+	return h.restore()
+}
+
+// restore tells whether a state put together from storage, as a store does it, is the one that was folded.
+func (h *history) restore() error {
+	bare := h.state.Clone()
+	for id := range h.state.Presumed {
+		bare.ForgetPresumption(id)
+	}
+	restored := NewState("acme")
+	restored.Version, restored.LastTime, restored.Name, restored.Zone = bare.Version, bare.LastTime, bare.Name, bare.Zone
+	restored.RateLimit, restored.Suspended, restored.CreatedAt = bare.RateLimit, bare.Suspended, bare.CreatedAt
+	restored.Keys, restored.Budgets = bare.Keys, bare.Budgets
+	for _, r := range bare.Open {
+		restored.AdoptReservation(r)
+	}
+	for _, a := range bare.Accounts {
+		restored.AdoptAccount(*a)
+	}
+	if !sameState(restored, bare) {
+		return fmt.Errorf("restored is\n%+v\nnot\n%+v", restored, bare)
+	}
+	for _, p := range h.state.Presumed {
+		var accounts []Account
+		for _, id := range p.Accounts {
+			accounts = append(accounts, *h.state.Accounts[id])
+		}
+		restored.AdoptPresumption(p, accounts)
+	}
+	if !sameState(restored, h.state) {
+		return fmt.Errorf("restored with presumptions is\n%+v\nnot\n%+v", restored, h.state)
 	}
 	return nil
 }

@@ -63,7 +63,8 @@ func (s State) Clone() State {
 	return s
 }
 
-// AdoptAccount puts an account into a state that is being restored from storage.
+// AdoptAccount puts an account into a state that is being restored from storage. The budgets are there
+// before: the account of a retired one takes no more reservations, so it is nobody's current one.
 func (s *State) AdoptAccount(a Account) {
 	a.open = 0
 	for _, r := range s.Open {
@@ -72,6 +73,9 @@ func (s *State) AdoptAccount(a Account) {
 		}
 	}
 	s.Accounts[a.ID] = &a
+	if _, live := s.budget(a.Budget); !live {
+		return
+	}
 	current, ok := s.Accounts[s.Current[a.Budget]]
 	if !ok || a.Window.Start.After(current.Window.Start) {
 		s.Current[a.Budget] = a.ID
@@ -94,6 +98,7 @@ func (s *State) AdoptPresumption(p Presumption, accounts []Account) {
 	s.Presumed[p.Reservation.Reservation] = p
 	for _, a := range accounts {
 		if _, ok := s.Accounts[a.ID]; !ok {
+			a.open = 0 // an account of an open reservation would be here
 			s.Accounts[a.ID] = &a
 		}
 	}

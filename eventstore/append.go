@@ -66,9 +66,14 @@ type columns struct {
 		id      [][16]byte
 		charged []int64
 	}
-	closed, late struct {
+	closed struct {
 		tenant []string
 		id     [][16]byte
+	}
+	late struct {
+		tenant  []string
+		id      [][16]byte
+		charged []*int64 // nil ends the presumption, else it stays with this charge
 	}
 	events struct {
 		tenant  []string
@@ -87,7 +92,7 @@ func write(ctx context.Context, q querier, turns []*turn) (won []string, at time
 	var c columns
 	for _, t := range turns {
 		if err := c.add(t); err != nil {
-			return nil, time.Time{}, err
+			return nil, time.Time{}, fmt.Errorf("%w: %w", errUndecidable, err)
 		}
 	}
 	if err := q.QueryRow(ctx, appendSQL, c.args()...).Scan(&won, &at); err != nil {
@@ -136,10 +141,7 @@ func (c *columns) addRecord(tenant string, r *domain.Recorded) error {
 	case domain.ReservationExpired:
 		return c.addClosed(tenant, e.Reservation, e.Charged, true)
 	case domain.UsageSettledLate:
-		id, err := uuid.Parse(string(e.Reservation))
-		c.late.tenant = append(c.late.tenant, tenant)
-		c.late.id = append(c.late.id, id)
-		return err
+		return c.addLate(tenant, e)
 	}
 	return nil
 }
@@ -193,6 +195,28 @@ func (c *columns) addClosed(tenant string, reservation domain.ReservationID, cha
 	return nil
 }
 
+// addLate adds a correction of a presumed charge. Of several in a turn the last one counts.
+func (c *columns) addLate(tenant string, e domain.UsageSettledLate) error {
+	id, err := uuid.Parse(string(e.Reservation))
+	if err != nil {
+		return fmt.Errorf("reservation id: %w", err)
+	}
+	var charged *int64
+	if e.Basis == domain.BasisPresumed {
+		still := int64(e.Charged)
+		charged = &still
+	}
+	l := &c.late
+	for i := len(l.tenant) - 1; i >= 0 && l.tenant[i] == tenant; i-- {
+		if l.id[i] == id {
+			l.charged[i] = charged
+			return nil
+		}
+	}
+	l.tenant, l.id, l.charged = append(l.tenant, tenant), append(l.id, id), append(l.charged, charged)
+	return nil
+}
+
 // addBalances adds the last posting of each account. The whole turn counts as forced for an account if
 // one of its postings was: whatever is not forced can only have brought use down again.
 func (c *columns) addBalances(tenant string, records []domain.Recorded) {
@@ -225,7 +249,7 @@ func (c *columns) args() []any {
 		r.tenant, r.id, r.opened, r.ts, r.amount, r.from, r.to, r.expires, r.accounts,
 		c.presumed.tenant, c.presumed.id, c.presumed.charged,
 		c.closed.tenant, c.closed.id,
-		c.late.tenant, c.late.id,
+		c.late.tenant, c.late.id, c.late.charged,
 		c.events.tenant, c.events.version, c.events.ts, c.events.kind, c.events.body, c.events.hash,
 		maxSkew,
 	}

@@ -13,18 +13,18 @@ import (
 // define moves the definition tables with the administrative events of a turn, in its transaction.
 func define(ctx context.Context, q querier, state domain.State, records []domain.Recorded) error {
 	b := &pgx.Batch{}
-	changed := false
+	var version int64 // of the last event that changed the tenant's own row
 	for _, r := range records {
-		if err := defineOne(b, state, r, &changed); err != nil {
+		if err := defineOne(b, state, r, &version); err != nil {
 			return err
 		}
 	}
-	if changed {
+	if version > 0 {
 		b.Queue(`insert into tenant (tenant_id, name, zone, rate_limit, suspended, ever_keyed, created_at, version)
 			values ($1, $2, $3, $4, $5, $6, $7, $8)
 			on conflict (tenant_id) do update set name = excluded.name, zone = excluded.zone, rate_limit = excluded.rate_limit,
 				suspended = excluded.suspended, ever_keyed = excluded.ever_keyed, version = excluded.version`,
-			string(state.Tenant), state.Name, state.Zone.String(), state.RateLimit, state.Suspended, len(state.Keys) > 0, state.CreatedAt, state.Version)
+			string(state.Tenant), state.Name, state.Zone.String(), state.RateLimit, state.Suspended, len(state.Keys) > 0, state.CreatedAt, version)
 	}
 	if b.Len() == 0 {
 		return nil
@@ -35,13 +35,13 @@ func define(ctx context.Context, q querier, state domain.State, records []domain
 	return nil
 }
 
-func defineOne(b *pgx.Batch, state domain.State, r domain.Recorded, changed *bool) error {
+func defineOne(b *pgx.Batch, state domain.State, r domain.Recorded, version *int64) error {
 	tenant := string(state.Tenant)
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the others define nothing
 	case domain.TenantCreated, domain.TenantChanged, domain.TenantSuspended, domain.TenantResumed, domain.RateLimitChanged:
-		*changed = true
+		*version = r.Version
 	case domain.APIKeyIssued:
-		*changed = true // ever_keyed
+		*version = r.Version // ever_keyed
 		tags, err := json.Marshal(e.Tags)
 		if err != nil {
 			return err

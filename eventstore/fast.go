@@ -29,11 +29,11 @@ func (l *Ledger) runFast(ctx context.Context) {
 func (l *Ledger) takeFast(ctx context.Context) ([]*stream, [][]*call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.fast) == 0 {
-		if ctx.Err() != nil {
-			return nil, nil
-		}
+	for len(l.fast) == 0 && ctx.Err() == nil {
 		l.wake.Wait()
+	}
+	if ctx.Err() != nil { // what is left is answered by Close
+		return nil, nil
 	}
 	n := min(len(l.fast), maxTenantsPerTurn)
 	var streams []*stream
@@ -62,10 +62,9 @@ func (l *Ledger) fastTurn(ctx context.Context, streams []*stream, calls [][]*cal
 		wanted, dropped := live(calls[i])
 		t, err := plan(s, wanted, now)
 		if err != nil {
-			l.log.ErrorContext(ctx, "turn failed", slogTenant(s.tenant), slogErr(err))
-			s.cached = false
-			fail(wanted, err)
-			l.finish(s, nil, nil, dropped+len(wanted))
+			l.log.ErrorContext(ctx, "a turn cannot be decided, its commands go on one by one", slogTenant(s.tenant), slogErr(err))
+			s.cached, s.direct, s.careful = false, true, len(wanted)
+			l.finish(s, wanted, nil, dropped)
 			continue
 		}
 		refused := t.setAsideRefused()
@@ -184,19 +183,21 @@ func outcomeUnknown(err error) bool {
 	if errors.As(err, &answered) {
 		return answered.Severity == "FATAL" || answered.Severity == "PANIC"
 	}
-	return !pgconn.SafeToRetry(err) && !errors.Is(err, errNotSent)
+	return !pgconn.SafeToRetry(err) && !errors.Is(err, errNotSent) && !errors.Is(err, errUndecidable)
 }
 
 // errNotSent marks failures before anything was sent.
 var errNotSent = errors.New("not sent")
 
-// guarded tells whether a constraint or a count refused the write: a bug, never load.
+// guarded tells whether what was decided can never be written: a constraint or a count refused it, the
+// database cannot hold its values, or deciding failed. It is a bug or a hostile input, never load.
 func guarded(err error) bool {
 	var answered *pgconn.PgError
 	if !errors.As(err, &answered) {
-		return false
+		return errors.Is(err, errUndecidable)
 	}
-	return answered.Code == "BG002" || (len(answered.Code) == 5 && answered.Code[:2] == "23")
+	// Classes of SQLSTATE: 22 data exception, 23 integrity constraint violation, 54 program limit exceeded.
+	return answered.Code == "BG002" || slices.Contains([]string{"22", "23", "54"}, answered.Code[:min(2, len(answered.Code))])
 }
 
 // lost tells whether the database cannot be reached at all.

@@ -26,6 +26,8 @@ func (l *Ledger) resolve(ctx context.Context, s *stream) {
 	s.doubt, s.retries = nil, 0
 	l.log.WarnContext(ctx, "the outcome of a commit was unknown and is settled", slogTenant(s.tenant), slogCommitted(committed))
 	if committed {
+		l.learn(t, false)
+		l.turned(Turned{Locked: true, Tenants: 1, Events: len(t.records)})
 		l.finish(s, nil, t.answer(), len(t.calls))
 		return
 	}
@@ -38,8 +40,17 @@ func (l *Ledger) resolve(ctx context.Context, s *stream) {
 // unknown outcome of this very transaction is met by calling it again.
 func (l *Ledger) raiseFence(ctx context.Context, t *turn) (committed bool, err error) {
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `update tenant_head set fence = fence + 1 where tenant_id = $1`, string(t.stream.tenant))
-		if err != nil || tag.RowsAffected() == 0 { // no head: the append that would have made it is not there either
+		// An update alone would not wait for an original that is just making the head, so the fence makes
+		// one too, and takes it back: who has it inserted knows that the original never will be.
+		genesis := Genesis(t.stream.tenant)
+		var version int64
+		err := tx.QueryRow(ctx, `insert into tenant_head (tenant_id, version, last_ts, last_hash) values ($1, 0, '-infinity', $2)
+			on conflict (tenant_id) do update set fence = tenant_head.fence + 1 returning version`, string(t.stream.tenant), genesis[:]).Scan(&version)
+		if err != nil {
+			return err
+		}
+		if version == 0 {
+			_, err := tx.Exec(ctx, `delete from tenant_head where tenant_id = $1 and version = 0`, string(t.stream.tenant))
 			return err
 		}
 		var hash []byte

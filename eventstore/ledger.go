@@ -62,8 +62,9 @@ type Ledger struct {
 	streams map[domain.TenantID]*stream
 	fast    []*stream
 	locked  []*stream
-	waiting int // calls queued or running
-	closed  bool
+	waiting int  // calls queued or running
+	closed  bool // only what closes a reservation is still taken
+	ended   bool // nothing is
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -83,11 +84,15 @@ type stream struct {
 	state  domain.State
 	hash   Hash
 	fence  int64
+	// seen is the newest version known to be committed, with its hash. It outlives the cached state: a
+	// stream that does not hold it any more was cut or changed.
+	seen     int64
+	seenHash Hash
 
 	contended int       // conflicts in a row
 	hotUntil  time.Time // the fast path is not tried before
 	retries   int       // failures in a row
-	careful   bool      // one call a turn: a guard refused a larger turn
+	careful   int       // so many calls get a turn of their own: together they were refused for good
 	doubt     *turn     // its commit's outcome is unknown
 }
 
@@ -172,7 +177,9 @@ func (l *Ledger) Refused(tenant domain.TenantID, amount domain.Amount) error {
 	return &refused
 }
 
-// Close stops taking commands, lets those that wait finish until ctx is done, and disconnects.
+// Close stops taking commands, lets those that wait finish until ctx is done, and disconnects. What is not
+// written by then is answered with ErrUnavailable, and that is the error. A reservation among it whose
+// commit was under way may be held; its time ends it.
 func (l *Ledger) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closed = true
@@ -180,11 +187,28 @@ func (l *Ledger) Close(ctx context.Context) error {
 	err := l.drain(ctx)
 	l.stop()
 	l.mu.Lock()
+	l.ended = true
 	l.wake.Broadcast()
 	l.mu.Unlock()
 	l.workers.Wait()
+	l.abandon()
 	l.pool.Close()
 	return err
+}
+
+// abandon answers what was not written when the lanes stopped.
+func (l *Ledger) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.streams {
+		left := s.queue
+		if s.doubt != nil {
+			left = append(left, s.doubt.calls...)
+		}
+		fail(left, fmt.Errorf("%w: shut down", domain.ErrUnavailable))
+		s.queue, s.doubt = nil, nil
+	}
+	l.waiting = 0
 }
 
 func (l *Ledger) drain(ctx context.Context) error {
@@ -208,7 +232,7 @@ func (l *Ledger) drain(ctx context.Context) error {
 func (l *Ledger) enqueue(tenant domain.TenantID, c *call) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed && !c.patient {
+	if l.ended || (l.closed && !c.patient) {
 		return fmt.Errorf("%w: shutting down", domain.ErrUnavailable)
 	}
 	s := l.stream(tenant)
@@ -264,7 +288,7 @@ func (l *Ledger) schedule(s *stream) {
 
 // fits tells whether the fast path can take the stream's next turn.
 func (s *stream) fits(now time.Time) bool {
-	if !s.cached || s.direct || s.doubt != nil || s.careful || now.Before(s.hotUntil) {
+	if !s.cached || s.direct || s.doubt != nil || s.careful > 0 || now.Before(s.hotUntil) {
 		return false
 	}
 	for _, c := range s.queue[:min(len(s.queue), maxCallsPerTurn)] {
@@ -289,8 +313,9 @@ func (s *stream) needsPresumption(c domain.Command) bool {
 // take is the calls of a stream's next turn. The caller holds the mutex.
 func (s *stream) take() []*call {
 	most := maxCallsPerTurn
-	if s.careful {
+	if s.careful > 0 {
 		most = 1
+		s.careful--
 	}
 	n := min(len(s.queue), most)
 	calls := s.queue[:n:n]
@@ -313,7 +338,7 @@ func (l *Ledger) finish(s *stream, back, undo []*call, done int) {
 		l.schedule(s)
 		return
 	}
-	s.careful = false
+	s.careful = 0
 	if l.waiting == 0 {
 		l.wake.Broadcast()
 	}

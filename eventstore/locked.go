@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
@@ -21,6 +22,8 @@ const (
 	retryMost  = time.Second
 	// maxRetries is how often a command that nobody has paid for yet is tried before its caller hears no.
 	maxRetries = 5
+	// rollbackTimeout bounds the end of a transaction on a connection that went silent.
+	rollbackTimeout = time.Second
 )
 
 func (l *Ledger) runLocked(ctx context.Context) {
@@ -40,11 +43,11 @@ func (l *Ledger) runLocked(ctx context.Context) {
 func (l *Ledger) takeLocked(ctx context.Context) *stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.locked) == 0 {
-		if ctx.Err() != nil {
-			return nil
-		}
+	for len(l.locked) == 0 && ctx.Err() == nil {
 		l.wake.Wait()
+	}
+	if ctx.Err() != nil { // what is left is answered by Close
+		return nil
 	}
 	s := l.locked[0]
 	l.locked = slices.Clone(l.locked[1:])
@@ -84,7 +87,11 @@ func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed b
 		l.takeCalls(t)
 		return t, false, fmt.Errorf("begin: %w", errors.Join(errNotSent, err))
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
+	defer func() { // after a commit this does nothing
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_ = tx.Rollback(bounded)
+	}()
 	now, err := l.lock(ctx, tx, s)
 	l.takeCalls(t) // what arrived while we waited for the lock joins this turn
 	if err != nil {
@@ -100,6 +107,7 @@ func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed b
 	}
 	t = planned
 	t.dropped = dropped
+	s.forgetPresumed()
 	if len(t.records) == 0 {
 		return t, false, nil
 	}
@@ -116,14 +124,14 @@ func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed b
 	if err := tx.Commit(ctx); err != nil {
 		return t, true, fmt.Errorf("commit: %w", err)
 	}
-	s.forgetPresumed()
 	return t, true, nil
 }
 
-// forgetPresumed keeps the cached state small: the table remembers what was presumed.
+// forgetPresumed keeps the cached state small: the table remembers what was presumed. Accounts that only a
+// presumption kept go with it.
 func (s *stream) forgetPresumed() {
-	if len(s.state.Presumed) > 0 {
-		s.state.Presumed = map[domain.ReservationID]domain.Presumption{}
+	for id := range s.state.Presumed {
+		s.state.ForgetPresumption(id)
 	}
 }
 
@@ -142,6 +150,12 @@ func (l *Ledger) lock(ctx context.Context, tx pgx.Tx, s *stream) (time.Time, err
 	var hash []byte
 	var now time.Time
 	read := func() error {
+		sent := l.cfg.Now()
+		defer func() {
+			if !now.IsZero() { // the locked path teaches the clock too, or a gateway whose own is off would never leave it
+				l.clock.observe(now, sent, l.cfg.Now())
+			}
+		}()
 		return tx.QueryRow(ctx, `select version, last_hash, fence, clock_timestamp() from tenant_head where tenant_id = $1 for update`,
 			string(s.tenant)).Scan(&version, &hash, &fence, &now)
 	}
@@ -192,6 +206,9 @@ func (l *Ledger) catchUp(ctx context.Context, tx pgx.Tx, s *stream, version int6
 	if err != nil {
 		return err
 	}
+	if err := recognise(ctx, tx, s, version, hash); err != nil {
+		return err
+	}
 	s.state, s.hash = state, hash
 	return nil
 }
@@ -203,6 +220,9 @@ func (l *Ledger) adopt(ctx context.Context, tx pgx.Tx, s *stream, calls []*call)
 			continue
 		}
 		id, _ := closing(c.command)
+		if _, err := uuid.Parse(string(id)); err != nil {
+			continue // no such reservation was ever made; asking would fail the whole turn
+		}
 		if err := loadPresumption(ctx, tx, &s.state, id); err != nil {
 			return err
 		}
@@ -218,20 +238,24 @@ func (l *Ledger) failed(ctx context.Context, t *turn, err error) {
 	s.direct = true
 	switch {
 	case guarded(err) && len(calls) > 1:
-		l.log.ErrorContext(ctx, "the database refused a turn, trying its commands one by one", slogTenant(s.tenant), slogErr(err))
-		s.careful = true
+		l.log.ErrorContext(ctx, "a turn was refused, trying its commands one by one", slogTenant(s.tenant), slogErr(err))
+		s.careful = len(calls)
 		l.finish(s, calls, nil, t.dropped)
 		return
-	case guarded(err), errors.Is(err, ErrTampered), !lost(err) && s.retries > maxRetries:
+	case guarded(err), errors.Is(err, ErrTampered):
 		l.log.ErrorContext(ctx, "a command failed for good", slogTenant(s.tenant), slogErr(err))
 		fail(calls, fmt.Errorf("%w: %w", ErrRefusedByDatabase, err))
 		s.retries = 0
 		l.finish(s, nil, nil, len(calls)+t.dropped)
 		return
 	}
+	// All else may pass: a lost connection, a lock that was not had in time, a full disk, an event that only
+	// a newer build can read. What closes a reservation waits for that; the others hear no, at once if the
+	// database does not answer.
+	hopeless := lost(err) || errors.Is(err, domain.ErrUnknownEvent) || s.retries > maxRetries
 	var patient, other []*call
 	for _, c := range calls {
-		if c.patient || !lost(err) {
+		if c.patient || !hopeless {
 			patient = append(patient, c)
 			continue
 		}

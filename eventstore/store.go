@@ -140,7 +140,7 @@ func readEvents(ctx context.Context, q querier, tenant domain.TenantID, after in
 		r.Time, r.Body = r.Time.UTC(), []byte(body)
 		copy(r.Hash[:], hash)
 		var err error
-		if r.Event, err = domain.DecodeEvent(domain.EventType(kind), schema, r.Body); err != nil {
+		if r.Event, err = decode(domain.EventType(kind), schema, r.Body); err != nil {
 			return r, fmt.Errorf("version %d: %w", r.Version, err)
 		}
 		return r, nil
@@ -149,6 +149,16 @@ func readEvents(ctx context.Context, q querier, tenant domain.TenantID, after in
 		return nil, fmt.Errorf("read events of %s: %w", tenant, err)
 	}
 	return found, nil
+}
+
+// decode reads a stored body. What was appended could be read then: a body that cannot was changed,
+// unless a newer build wrote it.
+func decode(t domain.EventType, schema int, body []byte) (domain.Event, error) {
+	e, err := domain.DecodeEvent(t, schema, body)
+	if err != nil && !errors.Is(err, domain.ErrUnknownEvent) {
+		return nil, fmt.Errorf("%w: %w", ErrTampered, err)
+	}
+	return e, err
 }
 
 // Head is the newest version of a tenant's stream.

@@ -106,11 +106,12 @@ type outcome struct {
 func plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			t, err = nil, fmt.Errorf("decide for tenant %s: panic: %v\n%s", s.tenant, p, debug.Stack())
+			t, err = nil, fmt.Errorf("%w: tenant %s: panic: %v\n%s", errUndecidable, s.tenant, p, debug.Stack())
 		}
 	}()
 	t = &turn{stream: s, calls: calls, expected: s.state.Version, prev: s.hash, fence: s.fence}
 	hash := s.hash
+	s.seen, s.seenHash = s.state.Version, s.hash
 	for _, c := range calls {
 		o := outcome{from: len(t.records), to: len(t.records)}
 		var records []domain.Recorded
@@ -119,7 +120,7 @@ func plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
 		}
 		for _, r := range records {
 			if r.Body, err = domain.EncodeEvent(r.Event); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%w: tenant %s: %w", errUndecidable, s.tenant, err)
 			}
 			hash = Link(hash, r, domain.SchemaVersion)
 			r.Hash = hash
@@ -132,14 +133,18 @@ func plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
 	return t, nil
 }
 
-// checkIDs refuses reservation ids the schema cannot hold.
+// errUndecidable marks a decision that fails in itself, whatever the database says.
+var errUndecidable = errors.New("undecidable")
+
+// checkIDs refuses reservation ids that the schema cannot hold as they are: one that reads back in
+// another spelling would be another reservation.
 func checkIDs(c domain.Command) error {
 	reserve, ok := c.(domain.Reserve)
 	if !ok {
 		return nil
 	}
-	if _, err := uuid.Parse(string(reserve.Reservation)); err != nil {
-		return fmt.Errorf("%w: reservation id %.80q is no UUID", domain.ErrInvalid, reserve.Reservation)
+	if id, err := uuid.Parse(string(reserve.Reservation)); err != nil || id.String() != string(reserve.Reservation) {
+		return fmt.Errorf("%w: reservation id %.80q is no UUID in canonical form", domain.ErrInvalid, reserve.Reservation)
 	}
 	return nil
 }

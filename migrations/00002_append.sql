@@ -21,13 +21,14 @@ create function ledger_append(
     r_expires timestamptz[], r_accounts bigint[],
     p_tenant text[], p_id uuid[], p_charged bigint[],
     c_tenant text[], c_id uuid[],
-    l_tenant text[], l_id uuid[],
+    l_tenant text[], l_id uuid[], l_charged bigint[],
     e_tenant text[], e_version bigint[], e_ts timestamptz[], e_type text[], e_body text[], e_hash bytea[],
     max_skew interval,
     out won text[], out at timestamptz
 ) language plpgsql as $$
 declare
     n bigint;
+    kept bigint;
     want bigint;
 begin
     with moved as (
@@ -94,13 +95,17 @@ begin
             raise exception 'hold rows: % of %', n, want using errcode = 'BG002';
         end if;
     end if;
+    -- Late evidence ends a presumption; a correction that is itself presumed leaves it with another charge.
     if cardinality(l_tenant) > 0 then
-        delete from presumption d using unnest(l_tenant, l_id) x (tenant, id)
-        where d.tenant_id = x.tenant and d.reservation_id = x.id and x.tenant = any (won);
+        update presumption d set charged = x.charged from unnest(l_tenant, l_id, l_charged) x (tenant, id, charged)
+        where d.tenant_id = x.tenant and d.reservation_id = x.id and x.tenant = any (won) and x.charged is not null;
+        get diagnostics kept = row_count;
+        delete from presumption d using unnest(l_tenant, l_id, l_charged) x (tenant, id, charged)
+        where d.tenant_id = x.tenant and d.reservation_id = x.id and x.tenant = any (won) and x.charged is null;
         get diagnostics n = row_count;
         select count(*) into want from unnest(l_tenant) t where t = any (won);
-        if n <> want then
-            raise exception 'presumption rows: % of %', n, want using errcode = 'BG002';
+        if n + kept <> want then
+            raise exception 'presumption rows: % of %', n + kept, want using errcode = 'BG002';
         end if;
     end if;
 

@@ -50,6 +50,7 @@ func prepare(ctx context.Context, src source, timeout time.Duration) (*Policy, e
 		hasDeny:     modules.answers("deny") || len(compiler.GetRules(ast.MustParseRef(denyRef))) > 0,
 		balances:    modules.any() || readsBalances(compiler.Modules),
 		timeout:     timeout,
+		slots:       slots(),
 	}
 	// From here the modules live as long as p, whatever happens below.
 	modules.closeWith(p)

@@ -15,7 +15,7 @@ func (f *fold) reserved(r domain.Recorded, e domain.UsageReserved) {
 	if _, ok := f.books.presumed[id]; ok {
 		f.violated(r.Version, LawClosing, "reservation %s was charged already", id)
 	}
-	if e.Amount < 0 || !e.ExpiresAt.After(r.Time) {
+	if e.Amount < 0 || e.ExpiresAt.Before(r.Time) {
 		f.violated(r.Version, LawPosting, "reservation %s of %s until %s", id, e.Amount, e.ExpiresAt.Format(time.RFC3339Nano))
 	}
 	f.applies(r, e)

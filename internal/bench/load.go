@@ -120,7 +120,7 @@ func (l *load) open(ctx context.Context, perSecond int, span time.Duration) outc
 	began := l.now()
 	for i := range count {
 		due := began.Add(time.Duration(i) * time.Second / time.Duration(perSecond))
-		sleep(due.Sub(l.now()))
+		l.until(due)
 		if ctx.Err() != nil {
 			errs[i] = ctx.Err()
 			break
@@ -143,6 +143,13 @@ func (l *load) open(ctx context.Context, perSecond int, span time.Duration) outc
 		}
 	}
 	return o
+}
+
+// until waits for an instant.
+func (l *load) until(due time.Time) {
+	for d := due.Sub(l.now()); d > 0; d = due.Sub(l.now()) { // a signal may end a sleep early
+		sleep(d)
+	}
 }
 
 // closed lets clients send as fast as they are answered for a span of time.

@@ -17,7 +17,7 @@ func sleep(d time.Duration) {
 		return
 	}
 	ts := syscall.NsecToTimespec(d.Nanoseconds())
-	_ = syscall.Nanosleep(&ts, nil) // woken early by a signal, the request is sent early, once
+	_ = syscall.Nanosleep(&ts, nil) // a signal may end it early: callers look at the clock
 }
 
 // attributes of children: a Ctrl-C is for us, who end them in order, and if we are killed the kernel ends them.
@@ -46,7 +46,7 @@ func cpuTime(pid int) time.Duration {
 
 // cpuOf reads the CPU time and the parent of a process; the time of children that have ended too, if asked.
 func cpuOf(pid string, ended bool) (time.Duration, int) {
-	raw, err := os.ReadFile("/proc/" + pid + "/stat")
+	raw, err := os.ReadFile("/proc/" + pid + "/stat") //nolint:gosec // a number
 	if err != nil {
 		return 0, 0 // it has ended
 	}

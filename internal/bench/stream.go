@@ -52,7 +52,7 @@ func (l *load) streams(ctx context.Context, count int) streamed {
 	began := l.now()
 	for i := range count {
 		due := began.Add(time.Duration(i) * streamSpread / time.Duration(count))
-		sleep(due.Sub(l.now()))
+		l.until(due)
 		sent.Go(func() { first[i], total[i], errs[i] = l.stream(ctx, due, l.requests[i%len(l.requests)]) })
 	}
 	sent.Wait()

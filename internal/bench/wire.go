@@ -142,7 +142,7 @@ func readChunks(r *bufio.Reader, sink io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%w: chunk size %.40q", errAnswer, line)
 		}
-		if err := consume(r, int64(size), sink); err != nil { //nolint:gosec // 31 bits
+		if err := consume(r, int64(size), sink); err != nil {
 			return err
 		}
 		if line, err = readLine(r); err != nil { // also ends the empty trailer
