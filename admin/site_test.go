@@ -20,6 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/budgetguard/budgetguard/eventstore"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 	"github.com/budgetguard/budgetguard/policy"
+	"github.com/budgetguard/budgetguard/projections"
 )
 
 const adminKey = "correct-horse-battery-staple"
@@ -73,7 +75,7 @@ func openSite(t *testing.T, changes ...func(*setup)) *site {
 	set := setup{
 		cfg: admin.Config{AdminKey: adminKey, KeyPepper: []byte("pepper"), DefaultRateLimit: 100},
 		deps: admin.Deps{
-			Ledger: ledger, Reader: reader{store}, Usage: &usage{}, Policy: load(t, ""),
+			Ledger: ledger, Reader: reader{store}, Usage: sums{store.Pool()}, Policy: load(t, ""),
 			Defaults:    func(domain.TenantID) []domain.DefineBudget { return nil },
 			Ready:       store.Ping,
 			Projections: func(context.Context) ([]admin.ProjectionLag, error) { return nil, nil },
@@ -100,7 +102,21 @@ func (r reader) Events(ctx context.Context, tenant domain.TenantID, after int64,
 	return r.Read(ctx, tenant, after, limit)
 }
 
-// usage stands for the projection's query, which cmd adapts; it keeps what it was asked.
+// sums is the adapter that cmd has: the query of package projections under the names of this package.
+type sums struct{ pool *pgxpool.Pool }
+
+func (s sums) UsageSums(ctx context.Context, q admin.UsageQuery) (admin.UsageReport, error) {
+	got, err := projections.UsageSums(ctx, s.pool, projections.UsageQuery{
+		Tenant: q.Tenant, From: q.From, To: q.To, GroupBy: projections.Grouping(q.GroupBy), Zone: q.Zone,
+	})
+	report := admin.UsageReport{Total: got.Total.USD}
+	for _, row := range got.Rows {
+		report.Rows = append(report.Rows, admin.UsageSum(row))
+	}
+	return report, err
+}
+
+// usage stands for that query where a test says what it answers; it keeps what it was asked.
 type usage struct {
 	asked  admin.UsageQuery
 	report admin.UsageReport

@@ -36,6 +36,31 @@ func TestUsageOfOneTenantInItsOwnZone(t *testing.T) {
 	}
 }
 
+func TestUsageIsSummedFromTheUsageLedger(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x","timezone":"Asia/Tokyo"}`)
+	_, err := s.store.Pool().Exec(t.Context(), `insert into usage_row
+		(tenant_id, version, ts, route, usd_nano, prompt_tok, comp_tok, model, reservation_id, reserved_nano, kind, tags, posted_at)
+		values ('x', 2, '2026-11-01T16:00:00Z', '/v1/completions', 1500000000, 10, 20, 'gpt-4o', gen_random_uuid(), 2000000000, 'settled', '{}', now())`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for groupBy, want := range map[string]string{"model": "gpt-4o", "route": "/v1/completions", "day": "2026-11-02", "hour": "2026-11-02T01:00:00+09:00", "apiKey": "", "tag": ""} {
+		got := s.must(http.StatusOK, "GET", "/admin/tenant-usage?tenant=x&from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z&groupBy="+groupBy, "")
+		report := read[struct {
+			Rows []struct {
+				Group, Usd string
+				Requests   int
+			}
+			TotalUsd string
+		}](t, got)
+		if len(report.Rows) != 1 || report.Rows[0].Group != want || report.Rows[0].Usd != "1.5" || report.Rows[0].Requests != 1 || report.TotalUsd != "1.5" {
+			t.Errorf("by %s: %s", groupBy, got.body)
+		}
+	}
+}
+
 func TestUsageIsOfAllTenantsThisMonthByModelUnlessSaidOtherwise(t *testing.T) {
 	t.Parallel()
 	sums := &usage{}

@@ -16,11 +16,11 @@ func goldenFile(t EventType) string {
 	return filepath.Join("testdata", "events", string(t)+".v1.json")
 }
 
-func golden(t testing.TB, eventType EventType) []byte {
-	t.Helper()
+func golden(tb testing.TB, eventType EventType) []byte {
+	tb.Helper()
 	body, err := os.ReadFile(goldenFile(eventType))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return body
 }

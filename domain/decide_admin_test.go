@@ -18,8 +18,10 @@ func TestTenants(t *testing.T) {
 	play(t, []scene{
 		{"a tenant exists once", nil, CreateTenant{Name: "again"}, nil, ErrTenantExists},
 		{
-			"a name can change", nil, ChangeTenant{Name: &name, Actor: "admin"},
-			[]string{`#2 tenant.changed {"name":"Other","timezone":"UTC","actor":"admin"}`}, nil,
+			"a name can change", nil,
+			ChangeTenant{Name: &name, Actor: "admin"},
+			[]string{`#2 tenant.changed {"name":"Other","timezone":"UTC","actor":"admin"}`},
+			nil,
 		},
 		{"a zone can change", nil, moveTo("Asia/Tokyo"), []string{`#2 tenant.changed {"name":"ACME","timezone":"Asia/Tokyo","actor":"admin"}`}, nil},
 		{"the same zone is no change", []any{moveTo("Asia/Tokyo")}, moveTo("Asia/Tokyo"), nil, nil},
@@ -28,21 +30,28 @@ func TestTenants(t *testing.T) {
 		{"a name is never empty", nil, ChangeTenant{Name: new(string)}, nil, ErrInvalid},
 		{"a name is at most 200 bytes", nil, ChangeTenant{Name: &long}, nil, ErrInvalid},
 		{
-			"suspending says why", nil, SuspendTenant{Reason: "unpaid", Actor: "admin"},
-			[]string{`#2 tenant.suspended {"reason":"unpaid","actor":"admin"}`}, nil,
+			"suspending says why", nil,
+			SuspendTenant{Reason: "unpaid", Actor: "admin"},
+			[]string{`#2 tenant.suspended {"reason":"unpaid","actor":"admin"}`},
+			nil,
 		},
 		{"suspending twice is no change", []any{SuspendTenant{}}, SuspendTenant{}, nil, nil},
 		{"resuming ends it", []any{SuspendTenant{}}, ResumeTenant{Actor: "admin"}, []string{`#3 tenant.resumed {"actor":"admin"}`}, nil},
 		{"resuming what goes on is no change", nil, ResumeTenant{}, nil, nil},
 		{
-			"a rate limit can be set", nil, SetRateLimit{PerMin: perMin(50), Actor: "admin"},
-			[]string{`#2 ratelimit.changed {"rateLimitPerMin":50,"actor":"admin"}`}, nil,
+			"a rate limit can be set", nil,
+			SetRateLimit{PerMin: perMin(50), Actor: "admin"},
+			[]string{`#2 ratelimit.changed {"rateLimitPerMin":50,"actor":"admin"}`},
+			nil,
 		},
 		{"the same rate limit is no change", []any{SetRateLimit{PerMin: perMin(50)}}, SetRateLimit{PerMin: perMin(50)}, nil, nil},
 		{"no rate limit of its own is no change", nil, SetRateLimit{}, nil, nil},
 		{
-			"a rate limit can be taken away", []any{SetRateLimit{PerMin: perMin(50)}}, SetRateLimit{Actor: "admin"},
-			[]string{`#3 ratelimit.changed {"rateLimitPerMin":null,"actor":"admin"}`}, nil,
+			"a rate limit can be taken away",
+			[]any{SetRateLimit{PerMin: perMin(50)}},
+			SetRateLimit{Actor: "admin"},
+			[]string{`#3 ratelimit.changed {"rateLimitPerMin":null,"actor":"admin"}`},
+			nil,
 		},
 		{"a rate limit is not negative", nil, SetRateLimit{PerMin: perMin(-1)}, nil, ErrInvalid},
 		{"a rate limit is at most a million", nil, SetRateLimit{PerMin: perMin(MaxRateLimit + 1)}, nil, ErrInvalid},
@@ -53,8 +62,15 @@ func TestATenantThatWasNeverCreatedTakesNoCommand(t *testing.T) {
 	t.Parallel()
 	state := NewState("ghost")
 	for _, c := range []Command{
-		ChangeTenant{}, SuspendTenant{}, ResumeTenant{}, SetRateLimit{}, issue("k"), RevokeKey{ID: "k"}, budget(Monthly, "1"), RetireBudget{ID: "b"},
-		reserve("r", "1"), settle("r", "1"), presume("r"), release("r"), expire("r"),
+		ChangeTenant{},
+		SuspendTenant{},
+		ResumeTenant{},
+		SetRateLimit{},
+		issue("k"),
+		RevokeKey{ID: "k"},
+		budget(Monthly, "1"),
+		RetireBudget{ID: "b"},
+		reserve("r", "1"), settle("r", "1"), presume("r"), release(), expire(),
 	} {
 		if _, events, err := Execute(state, c, november); !errors.Is(err, ErrTenantUnknown) || events != nil {
 			t.Errorf("%T: got %v, %v; want ErrTenantUnknown", c, events, err)
@@ -92,11 +108,13 @@ func TestKeys(t *testing.T) {
 	play(t, []scene{
 		{
 			"a key is recorded by its hash", nil, issue("k"),
-			[]string{`#2 apikey.issued {"apiKeyId":"k","name":"","prefix":"bgk_","keyHash":"hash of k","actor":"admin"}`}, nil,
+			[]string{`#2 apikey.issued {"apiKeyId":"k","name":"","prefix":"bgk_","keyHash":"hash of k","actor":"admin"}`},
+			nil,
 		},
 		{
 			"its expiry is recorded in UTC and whole microseconds", nil, timed,
-			[]string{`#2 apikey.issued {"apiKeyId":"k","name":"","prefix":"bgk_","keyHash":"hash of k","expiresAt":"2027-01-01T00:00:00.000001Z","actor":"admin"}`}, nil,
+			[]string{`#2 apikey.issued {"apiKeyId":"k","name":"","prefix":"bgk_","keyHash":"hash of k","expiresAt":"2027-01-01T00:00:00.000001Z","actor":"admin"}`},
+			nil,
 		},
 		{"a key's id is taken for ever", []any{issue("k"), RevokeKey{ID: "k"}}, issue("k"), nil, ErrInvalid},
 		{"a key needs an id", nil, issue(""), nil, ErrInvalid},
@@ -148,8 +166,11 @@ func TestBudgets(t *testing.T) {
 		{"seventeen alerts are refused", nil, alerts(make([]Threshold, 17)...), nil, ErrInvalid},
 		{"an unknown source is refused", nil, budgetFrom("rumour", Monthly, "1"), nil, ErrInvalid},
 		{
-			"retired and defined again under a new id is a new budget", []any{month, reserve("r", "10"), RetireBudget{ID: "monthly"}, named("second", Monthly)},
-			reserve("q", "1"), []string{"#7 window.opened second 2026-11-01T00:00..2026-12-01T00:00 limit 1", "#8 usage.reserved q 1 [#7 0+1/1]"}, nil,
+			"retired and defined again under a new id is a new budget",
+			[]any{month, reserve("r", "10"), RetireBudget{ID: "monthly"}, named("second", Monthly)},
+			reserve("q", "1"),
+			[]string{"#7 window.opened second 2026-11-01T00:00..2026-12-01T00:00 limit 1", "#8 usage.reserved q 1 [#7 0+1/1]"},
+			nil,
 		},
 		{"retiring says which", []any{month}, RetireBudget{ID: "monthly", Actor: "admin"}, []string{`#3 budget.retired {"budgetId":"monthly","actor":"admin"}`}, nil},
 		{"retiring what there is not is refused", []any{month}, RetireBudget{ID: "daily"}, nil, ErrBudgetUnknown},

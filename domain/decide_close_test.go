@@ -14,7 +14,7 @@ func held(more ...any) []any {
 
 // expired is held after the reservation's time was over.
 func expired(more ...any) []any {
-	return append(held(time.Hour, expire("r")), more...)
+	return append(held(time.Hour, expire()), more...)
 }
 
 func TestSettle(t *testing.T) {
@@ -25,37 +25,51 @@ func TestSettle(t *testing.T) {
 		{"at nothing", held(), settle("r", "0"), []string{"#5 usage.settled r 4→0 provider [#3 0+0/10]"}, nil},
 		{
 			"above the reservation is an overrun", held(),
-			settle("r", "6"), []string{"#5 usage.settled r 4→6 provider overrun 2 [#3 6+0/10]"}, nil,
+			settle("r", "6"),
+			[]string{"#5 usage.settled r 4→6 provider overrun 2 [#3 6+0/10]"},
+			nil,
 		},
 		{
 			"exactly to the limit is not forced", held(),
-			settle("r", "10"), []string{"#5 usage.settled r 4→10 provider overrun 6 [#3 10+0/10]"}, nil,
+			settle("r", "10"),
+			[]string{"#5 usage.settled r 4→10 provider overrun 6 [#3 10+0/10]"},
+			nil,
 		},
 		{
 			"above the limit is recorded all the same, forced", held(),
-			settle("r", "10.000000001"), []string{"#5 usage.settled r 4→10.000000001 provider overrun 6.000000001 [#3 10.000000001+0/10!]"}, nil,
+			settle("r", "10.000000001"),
+			[]string{"#5 usage.settled r 4→10.000000001 provider overrun 6.000000001 [#3 10.000000001+0/10!]"},
+			nil,
 		},
 		{
 			"above the room others left is forced", held(reserve("q", "6")),
-			settle("r", "5"), []string{"#6 usage.settled r 4→5 provider overrun 1 [#3 5+6/10!]"}, nil,
+			settle("r", "5"),
+			[]string{"#6 usage.settled r 4→5 provider overrun 1 [#3 5+6/10!]"},
+			nil,
 		},
 		{
 			"posts to the window of the reservation when that has ended", held("2026-12-01", reserve("q", "9")),
-			settle("r", "3"), []string{"#7 usage.settled r 4→3 provider [#3 3+0/10]"}, nil,
+			settle("r", "3"),
+			[]string{"#7 usage.settled r 4→3 provider [#3 3+0/10]"},
+			nil,
 		},
 		{
 			"posts to every budget of the reservation and to none that came later",
-			held(budget(Daily, "1")), settle("r", "3"), []string{"#6 usage.settled r 4→3 provider [#3 3+0/10]"}, nil,
+			held(budget(Daily, "1")), settle("r", "3"),
+			[]string{"#6 usage.settled r 4→3 provider [#3 3+0/10]"},
+			nil,
 		},
 		{"works for a suspended tenant", held(SuspendTenant{Actor: "admin"}), settle("r", "1"), []string{"#6 usage.settled r 4→1 provider [#3 1+0/10]"}, nil},
 		{"twice is refused", held(settle("r", "1")), settle("r", "1"), nil, ErrReservationUnknown},
-		{"after a release is refused", held(release("r")), settle("r", "1"), nil, ErrReservationUnknown},
+		{"after a release is refused", held(release()), settle("r", "1"), nil, ErrReservationUnknown},
 		{"of what was never reserved is refused", held(), settle("q", "1"), nil, ErrReservationUnknown},
 		{"below nothing is refused", held(), settle("r", "-0.000000001"), nil, ErrInvalid},
 		{"above the largest amount is refused", held(), settle("r", "1000000000.000000001"), nil, ErrInvalid},
 		{
 			"with a presumed basis counts as presumed", held(),
-			Settle{Reservation: "r", Charged: usd("4"), Basis: BasisPresumed}, []string{"#5 usage.settled r 4→4 presumed [#3 4(4?)+0/10]"}, nil,
+			Settle{Reservation: "r", Charged: usd("4"), Basis: BasisPresumed},
+			[]string{"#5 usage.settled r 4→4 presumed [#3 4(4?)+0/10]"},
+			nil,
 		},
 	})
 }
@@ -69,11 +83,15 @@ func TestSettlePresumed(t *testing.T) {
 		{"after an expiry changes nothing", expired(), presume("r"), nil, nil},
 		{
 			"after a free expiry charges the hold, still presumed", freed,
-			presume("r"), []string{"#6 usage.settled_late r 0→4 by 4 presumed [#3 4(4?)+0/10]"}, nil,
+			presume("r"),
+			[]string{"#6 usage.settled_late r 0→4 by 4 presumed [#3 4(4?)+0/10]"},
+			nil,
 		},
 		{
 			"after a free expiry is corrected by evidence all the same", append(freed, presume("r")),
-			settle("r", "1"), []string{"#7 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"}, nil,
+			settle("r", "1"),
+			[]string{"#7 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"},
+			nil,
 		},
 		{"after a settlement is refused", held(settle("r", "1")), presume("r"), nil, ErrReservationUnknown},
 		{"of what was never reserved is refused", nil, presume("r"), nil, ErrReservationUnknown},
@@ -83,12 +101,14 @@ func TestSettlePresumed(t *testing.T) {
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	play(t, []scene{
-		{"gives the hold back", held(), release("r"), []string{"#5 reservation.released r 4 [#3 0+0/10]"}, nil},
-		{"twice is refused", held(release("r")), release("r"), nil, ErrReservationUnknown},
-		{"after a settlement is refused", held(settle("r", "1")), release("r"), nil, ErrReservationUnknown},
+		{"gives the hold back", held(), release(), []string{"#5 reservation.released r 4 [#3 0+0/10]"}, nil},
+		{"twice is refused", held(release()), release(), nil, ErrReservationUnknown},
+		{"after a settlement is refused", held(settle("r", "1")), release(), nil, ErrReservationUnknown},
 		{
 			"after an expiry takes the charge back", expired(),
-			release("r"), []string{"#6 usage.settled_late r 4→0 by -4 provider [#3 0+0/10]"}, nil,
+			release(),
+			[]string{"#6 usage.settled_late r 4→0 by -4 provider [#3 0+0/10]"},
+			nil,
 		},
 	})
 }
@@ -96,18 +116,22 @@ func TestRelease(t *testing.T) {
 func TestExpire(t *testing.T) {
 	t.Parallel()
 	play(t, []scene{
-		{"is refused a microsecond early", held(10*time.Minute - time.Microsecond), expire("r"), nil, ErrInvalid},
+		{"is refused a microsecond early", held(10*time.Minute - time.Microsecond), expire(), nil, ErrInvalid},
 		{
 			"charges the hold from its end on", held(10 * time.Minute),
-			expire("r"), []string{"#5 reservation.expired r 4→4 [#3 4(4?)+0/10]"}, nil,
+			expire(),
+			[]string{"#5 reservation.expired r 4→4 [#3 4(4?)+0/10]"},
+			nil,
 		},
 		{
 			"free gives the hold back", held(10 * time.Minute),
-			Expire{Reservation: "r", Free: true}, []string{"#5 reservation.expired r 4→0 [#3 0+0/10]"}, nil,
+			Expire{Reservation: "r", Free: true},
+			[]string{"#5 reservation.expired r 4→0 [#3 0+0/10]"},
+			nil,
 		},
-		{"twice is refused", expired(), expire("r"), nil, ErrReservationUnknown},
-		{"after a settlement is refused", held(settle("r", "1"), time.Hour), expire("r"), nil, ErrReservationUnknown},
-		{"after a presumed settlement is refused", held(presume("r"), time.Hour), expire("r"), nil, ErrReservationUnknown},
+		{"twice is refused", expired(), expire(), nil, ErrReservationUnknown},
+		{"after a settlement is refused", held(settle("r", "1"), time.Hour), expire(), nil, ErrReservationUnknown},
+		{"after a presumed settlement is refused", held(presume("r"), time.Hour), expire(), nil, ErrReservationUnknown},
 	})
 }
 
@@ -116,44 +140,63 @@ func TestLateEvidence(t *testing.T) {
 	play(t, []scene{
 		{
 			"below the presumed charge gives back", expired(),
-			settle("r", "1.5"), []string{"#6 usage.settled_late r 4→1.5 by -2.5 provider [#3 1.5+0/10]"}, nil,
+			settle("r", "1.5"),
+			[]string{"#6 usage.settled_late r 4→1.5 by -2.5 provider [#3 1.5+0/10]"},
+			nil,
 		},
 		{
 			"equal to it only confirms", expired(),
-			settle("r", "4"), []string{"#6 usage.settled_late r 4→4 by 0 provider [#3 4+0/10]"}, nil,
+			settle("r", "4"),
+			[]string{"#6 usage.settled_late r 4→4 by 0 provider [#3 4+0/10]"},
+			nil,
 		},
 		{
 			"above it charges more", expired(),
-			settle("r", "6"), []string{"#6 usage.settled_late r 4→6 by 2 provider [#3 6+0/10]"}, nil,
+			settle("r", "6"),
+			[]string{"#6 usage.settled_late r 4→6 by 2 provider [#3 6+0/10]"},
+			nil,
 		},
 		{
 			"above the limit is recorded, forced", expired(reserve("q", "6")),
-			settle("r", "5"), []string{"#7 usage.settled_late r 4→5 by 1 provider [#3 5+6/10!]"}, nil,
+			settle("r", "5"),
+			[]string{"#7 usage.settled_late r 4→5 by 1 provider [#3 5+6/10!]"},
+			nil,
 		},
 		{
 			"after a free expiry charges", held(time.Hour, Expire{Reservation: "r", Free: true}),
-			settle("r", "2"), []string{"#6 usage.settled_late r 0→2 by 2 provider [#3 2+0/10]"}, nil,
+			settle("r", "2"),
+			[]string{"#6 usage.settled_late r 0→2 by 2 provider [#3 2+0/10]"},
+			nil,
 		},
 		{
 			"corrects a presumed settlement too", held(presume("r")),
-			settle("r", "1"), []string{"#6 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"}, nil,
+			settle("r", "1"),
+			[]string{"#6 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"},
+			nil,
 		},
 		{
 			"leaves what others were presumed to cost", expired(reserve("q", "3"), presume("q")),
-			settle("r", "1"), []string{"#8 usage.settled_late r 4→1 by -3 provider [#3 4(3?)+0/10]"}, nil,
+			settle("r", "1"),
+			[]string{"#8 usage.settled_late r 4→1 by -3 provider [#3 4(3?)+0/10]"},
+			nil,
 		},
 		{
 			"posts to the window of the reservation, long after it ended", expired("2027-02-01", reserve("q", "9")),
-			settle("r", "1"), []string{"#8 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"}, nil,
+			settle("r", "1"),
+			[]string{"#8 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"},
+			nil,
 		},
 		{
 			"posts to a budget that was retired", expired(RetireBudget{ID: "monthly", Actor: "admin"}),
-			settle("r", "1"), []string{"#7 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"}, nil,
+			settle("r", "1"),
+			[]string{"#7 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"},
+			nil,
 		},
 		{"comes once", expired(settle("r", "1")), settle("r", "1"), nil, ErrReservationUnknown},
 		{
 			"that is itself presumed and says the same changes nothing", expired(),
-			Settle{Reservation: "r", Charged: usd("4"), Basis: BasisPresumed}, nil, nil,
+			Settle{Reservation: "r", Charged: usd("4"), Basis: BasisPresumed},
+			nil, nil,
 		},
 	})
 }

@@ -1,7 +1,6 @@
 package domain_test
 
 import (
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -26,15 +25,15 @@ func TestLawsHoldInEveryHistory(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){"step": func(t *rapid.T) {
 			h.mustStep(t, op{do: kind.Draw(t, "do"), a: detail.Draw(t, "a"), b: detail.Draw(t, "b"), clock: clock.Draw(t, "clock")})
 		}})
-		if err := h.refold(); err != nil {
-			t.Fatalf("%v\n\t%s", err, strings.Join(h.trace, "\n\t"))
+		if err := h.told(h.refold()); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
 
 func (h *history) mustStep(t *rapid.T, o op) {
 	if err := h.step(o); err != nil {
-		t.Fatalf("%v\n\t%s", err, strings.Join(h.trace, "\n\t"))
+		t.Fatal(h.told(err))
 	}
 }
 

@@ -53,11 +53,11 @@ type stage struct {
 	log   []Recorded
 }
 
-func newStage(t testing.TB) *stage {
-	t.Helper()
+func newStage(tb testing.TB) *stage {
+	tb.Helper()
 	st := &stage{state: NewState("acme"), now: at("2026-11-22T10:00")}
 	if _, err := st.do(CreateTenant{Name: "ACME", Actor: "admin"}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return st
 }
@@ -86,7 +86,7 @@ func (st *stage) do(step any) ([]string, error) {
 func show(version int64, e Event) string {
 	const minute = "2006-01-02T15:04"
 	name := string(TypeOf(e))
-	switch e := e.(type) {
+	switch e := e.(type) { //nolint:gochecksumtype // the others are shown as their JSON
 	case WindowOpened:
 		return fmt.Sprintf("#%d %s %s %s..%s limit %s", version, name, e.Budget, e.Start.Format(minute), e.End.Format(minute), e.Limit)
 	case UsageReserved:
@@ -146,8 +146,8 @@ func reserve(id, amount string) Reserve {
 	return Reserve{Request: Request{Reservation: ReservationID(id)}, Amount: usd(amount), TTL: 15 * time.Minute}
 }
 
-func reserveWithKey(id, amount, key string) Reserve {
-	c := reserve(id, amount)
+func reserveWithKey(key string) Reserve {
+	c := reserve("r", "1")
 	c.KeyID = KeyID(key)
 	return c
 }
@@ -159,8 +159,9 @@ func settle(id, charged string) Settle {
 func presume(id string) SettlePresumed {
 	return SettlePresumed{Reservation: ReservationID(id), Reason: "cut"}
 }
-func release(id string) Release { return Release{Reservation: ReservationID(id), Reason: "never sent"} }
-func expire(id string) Expire   { return Expire{Reservation: ReservationID(id)} }
+
+func release() Release { return Release{Reservation: "r", Reason: "never sent"} }
+func expire() Expire   { return Expire{Reservation: "r"} }
 
 func issue(id string) IssueKey {
 	return IssueKey{ID: KeyID(id), Hash: "hash of " + id, Prefix: "bgk_", Actor: "admin"}

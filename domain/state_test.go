@@ -7,11 +7,11 @@ import (
 	. "github.com/budgetguard/budgetguard/domain"
 )
 
-func mustDo(t testing.TB, st *stage, steps ...any) {
-	t.Helper()
+func mustDo(tb testing.TB, st *stage, steps ...any) {
+	tb.Helper()
 	for _, step := range steps {
 		if _, err := st.do(step); err != nil {
-			t.Fatalf("%+v: %v", step, err)
+			tb.Fatalf("%+v: %v", step, err)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestAStoreMayWipeThePresumptionsAndTheNextWindowClearsUp(t *testing.T) {
 
 func TestAnAccountThatIsNotLoadedIsABugAndNoRefusal(t *testing.T) {
 	t.Parallel()
-	for _, closing := range []Command{settle("r", "1"), presume("r"), release("r"), Expire{Reservation: "r"}} {
+	for _, closing := range []Command{settle("r", "1"), presume("r"), release(), Expire{Reservation: "r"}} {
 		st := newStage(t)
 		mustDo(t, st, budget(Monthly, "10"), reserve("r", "1"), "2026-12-01")
 		clear(st.state.Accounts)

@@ -8,11 +8,11 @@ import (
 	. "github.com/budgetguard/budgetguard/domain"
 )
 
-func location(t testing.TB, name string) *time.Location {
-	t.Helper()
+func location(tb testing.TB, name string) *time.Location {
+	tb.Helper()
 	zone, err := ParseZone(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return zone.Location()
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/budgetguard/budgetguard/domain"
 )
 
 // resolve finds out what became of a turn whose commit got no answer, and ends its callers' doubt.
@@ -19,6 +21,9 @@ func (l *Ledger) resolve(ctx context.Context, s *stream) {
 		s.retries++
 		if s.retries == 1 {
 			l.log.WarnContext(ctx, "the outcome of a commit is unknown and the database does not answer", slogTenant(s.tenant), slogErr(err))
+		}
+		if lost(err) {
+			l.dismiss(s, fmt.Errorf("%w: %w", domain.ErrUnavailable, err))
 		}
 		l.later(ctx, s, nil, 0)
 		return
@@ -33,6 +38,28 @@ func (l *Ledger) resolve(ctx context.Context, s *stream) {
 	}
 	wanted, dropped := live(t.calls)
 	l.finish(s, wanted, nil, dropped)
+}
+
+// dismiss answers those of a stream in doubt who need not wait until the database is back: those in the
+// queue, and those whose command is in doubt. What of theirs is committed will be undone.
+func (l *Ledger) dismiss(s *stream, err error) {
+	for _, c := range s.doubt.calls {
+		if !c.patient {
+			c.giveUp(err)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var patient []*call
+	for _, c := range s.queue {
+		if c.patient {
+			patient = append(patient, c)
+			continue
+		}
+		c.answer(nil, err)
+		l.waiting--
+	}
+	s.queue = patient
 }
 
 // raiseFence makes every append that was decided before now fail its compare-and-set, and tells, under

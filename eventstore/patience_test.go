@@ -146,11 +146,11 @@ func TestQueueIsBoundedForWhatMayBeRefused(t *testing.T) {
 	unlock := lockHead(t, url, tenant)
 	// The first turn takes some and waits for the lock; the rest queues up.
 	for range eventstore.MaxQueue + eventstore.MaxCallsPerTurn {
-		if err := l.Queue(tenant, reserve(0)); err != nil {
+		if err := l.Queue(tenant, reserve(1)); err != nil {
 			break
 		}
 	}
-	if err := l.Queue(tenant, reserve(0)); !errors.Is(err, domain.ErrUnavailable) {
+	if err := l.Queue(tenant, reserve(1)); !errors.Is(err, domain.ErrUnavailable) {
 		t.Errorf("one more: %v", err)
 	}
 	if err := l.Queue(tenant, settle(held.Reservation, 1)); err != nil {

@@ -68,6 +68,9 @@ func closing(c domain.Command) (domain.ReservationID, bool) {
 
 // answer hands the outcome to the caller. It is false if the caller has gone.
 func (c *call) answer(events []domain.Recorded, err error) bool {
+	if c.status.Load() != waiting { // its caller may be reading what giveUp left
+		return false
+	}
 	c.events, c.err = events, err
 	if !c.status.CompareAndSwap(waiting, answered) {
 		return false
@@ -78,6 +81,18 @@ func (c *call) answer(events []domain.Recorded, err error) bool {
 
 // abandon ends the wait. It is false if the answer is there already.
 func (c *call) abandon() bool { return c.status.CompareAndSwap(waiting, abandoned) }
+
+// giveUp ends the wait of a caller whose command may be committed or not: if it turns out to be, it is as
+// if the caller had gone.
+func (c *call) giveUp(err error) {
+	if c.status.Load() != waiting {
+		return
+	}
+	c.err = err
+	if c.status.CompareAndSwap(waiting, abandoned) {
+		close(c.done)
+	}
+}
 
 // dropped tells whether nobody wants the command any more.
 func (c *call) dropped() bool { return !c.patient && c.status.Load() == abandoned }

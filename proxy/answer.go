@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/budgetguard/budgetguard/proxy/sse"
@@ -35,7 +36,10 @@ func (x *exchange) answer(c *call, answer *http.Response) {
 		return
 	}
 	x.conclude(answer.StatusCode, whole, metered)
-	x.w.WriteHeader(answer.StatusCode)
+	x.begin(answer.StatusCode)
+	// What it cost is booked; a client that does not read must not hold up a shutdown. A writer without
+	// deadlines only lacks the guard.
+	_ = http.NewResponseController(x.w).SetWriteDeadline(x.s.cfg.Now().Add(writeTimeout))
 	if _, err := x.w.Write(whole); err != nil {
 		x.s.log.DebugContext(x.r.Context(), "the client has gone", slog.String("request_id", x.id))
 	}
@@ -46,14 +50,24 @@ func (x *exchange) answer(c *call, answer *http.Response) {
 func (x *exchange) conclude(status int, whole []byte, metered bool) {
 	switch {
 	case status >= http.StatusOK && status < http.StatusMultipleChoices && metered:
-		var m sse.Meter
-		m.Add(whole)
-		x.w.Header().Set("X-BudgetGuard-Cost-Usd", x.settleMetered(&m).String())
+		x.concludeSuccess(whole)
 	case notBilled(status):
-		x.release("upstream_status_" + http.StatusText(status))
+		x.release("upstream_status_" + strconv.Itoa(status))
 	default:
-		x.presume("upstream_status_" + http.StatusText(status))
+		x.presume("upstream_status_" + strconv.Itoa(status))
 	}
+}
+
+// concludeSuccess settles by what the answer says. One that has no usage and no choices either (an error
+// page, an empty body, an error under status 200) says nothing about its cost.
+func (x *exchange) concludeSuccess(whole []byte) {
+	var m sse.Meter
+	read := m.Add(whole)
+	if _, told := believable(&m); !told && (read.Malformed || read.Failed || read.Choices == 0) {
+		x.presume("answer_without_cost")
+		return
+	}
+	x.w.Header().Set("X-BudgetGuard-Cost-Usd", x.settleMetered(&m).String())
 }
 
 // notBilled is the table of statuses that, when the answer came whole, prove that nothing is billed: the
@@ -77,7 +91,7 @@ func (x *exchange) brokenOff(c *call, status int, err error) {
 		p.status, p.code, p.message = http.StatusGatewayTimeout, "upstream_timeout", "Upstream timeout"
 	}
 	x.s.log.WarnContext(x.r.Context(), "answer cut", slog.String("request_id", x.id), slog.Int("upstream_status", status))
-	x.w.Header().Del("Content-Length")
+	x.w.Header().Del("Content-Encoding") // the provider's
 	x.refuse(p)
 }
 

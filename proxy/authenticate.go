@@ -39,10 +39,12 @@ func (x *exchange) authenticate() error {
 	if (c.ExpiresAt != nil && !now.Before(*c.ExpiresAt)) || (c.RevokedAt != nil && !now.Before(*c.RevokedAt)) {
 		return unauthorized(domain.ErrKeyUnusable)
 	}
-	if named := x.r.Header.Get("X-Tenant-Id"); named != "" && named != string(c.Tenant) {
-		return &problem{
-			status: http.StatusForbidden, code: "tenant_mismatch", message: "Tenant mismatch",
-			detail: "X-Tenant-Id is not the tenant of the key; leave it out",
+	for _, named := range x.r.Header.Values("X-Tenant-Id") {
+		if named != "" && named != string(c.Tenant) {
+			return &problem{
+				status: http.StatusForbidden, code: "tenant_mismatch", message: "Tenant mismatch",
+				detail: "X-Tenant-Id is not the tenant of the key; leave it out",
+			}
 		}
 	}
 	t, err := x.s.known.tenant(x.r.Context(), c.Tenant)

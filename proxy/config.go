@@ -28,6 +28,8 @@ type Config struct {
 	Errors Dialect
 	// MaxBody bounds a request's body in bytes.
 	MaxBody int64
+	// BodyTimeout bounds how long a client may take to send it; 0 is DefaultBodyTimeout.
+	BodyTimeout time.Duration
 	// ReservationTTL is the life of a hold.
 	ReservationTTL time.Duration
 	// UpstreamTimeout bounds a call to the provider, DrainTimeout reading on after the client has gone.
@@ -36,6 +38,9 @@ type Config struct {
 	Now    func() time.Time
 	Logger *slog.Logger
 }
+
+// DefaultBodyTimeout is what the largest body of the default limit takes at one megabit a second.
+const DefaultBodyTimeout = 5 * time.Minute
 
 // Dialect is the form of error bodies.
 type Dialect string

@@ -92,7 +92,7 @@ func problemOf(err error) *problem {
 	case errors.As(err, &exceeded):
 		return noRetry(&problem{
 			status: http.StatusPaymentRequired, code: "budget_exceeded", message: "Budget exceeded",
-			detail: exceeded.Error(), budget: exceeded,
+			detail: strings.TrimPrefix(exceeded.Error(), domain.ErrBudgetExceeded.Error()+": "), budget: exceeded,
 		})
 	case errors.Is(err, domain.ErrKeyUnusable), errors.Is(err, domain.ErrKeyUnknown), errors.Is(err, domain.ErrTenantUnknown):
 		return unauthorized(err)

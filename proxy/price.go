@@ -6,6 +6,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/proxy/request"
@@ -37,6 +39,11 @@ func (x *exchange) read() error {
 	if x.priced.tags, err = tagsOf(x.r.Header.Values(tagsHeader), x.who.pinned); err != nil {
 		return err
 	}
+	if x.r.ContentLength > x.s.cfg.MaxBody { // refused before the upload
+		return &http.MaxBytesError{Limit: x.s.cfg.MaxBody}
+	}
+	connection := http.NewResponseController(x.w)
+	_ = connection.SetReadDeadline(x.s.cfg.Now().Add(x.s.cfg.BodyTimeout)) // a reader without deadlines only lacks the guard
 	x.body, err = io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, x.s.cfg.MaxBody))
 	var large *http.MaxBytesError
 	switch {
@@ -45,6 +52,7 @@ func (x *exchange) read() error {
 	case err != nil:
 		return badRequest("invalid_request", "", "the body could not be read to its end")
 	}
+	_ = connection.SetReadDeadline(time.Time{}) // from here on a read that ends says that the client has gone
 	x.asked, err = request.Parse(x.route, x.body)
 	return err
 }
@@ -66,6 +74,9 @@ func (x *exchange) price() error {
 		p := badRequest("model_not_priced", "model", fmt.Sprintf("there is no price for the model %.100q", x.asked.Model))
 		p.nearest = x.s.Prices.Nearest(x.asked.Model, nearestNames)
 		return p
+	}
+	if billsByCall(model.ID) {
+		return badRequest("not_estimable", "model", fmt.Sprintf("the model %s bills each search it makes, beside its tokens", model.ID))
 	}
 	if model.MaxOutput <= 0 {
 		return badRequest("model_not_priced", "model", fmt.Sprintf("the model %s has no completions to price", model.ID))
@@ -91,6 +102,10 @@ func (x *exchange) price() error {
 	x.priced.estimate = domain.Estimate{PromptTokens: prompt, CompletionTokens: completion, Basis: basisOf(model.Encoding)}
 	return nil
 }
+
+// billsByCall tells the models that search with every request, for a fee the catalogue has no place for
+// (OpenAI pricing, "web search": *-search-preview and *-search-api).
+func billsByCall(id string) bool { return strings.Contains(id, "-search-") }
 
 // basisOf names how prompt tokens were bounded.
 func basisOf(encoding string) string {

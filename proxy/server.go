@@ -28,13 +28,18 @@ type Server struct {
 	log     *slog.Logger
 	cut     context.Context    //nolint:containedctx // ends calls that outlive the shutdown's deadline
 	stop    context.CancelFunc // of cut
-	pending sync.WaitGroup     // settlements on their way
+	pending sync.WaitGroup     // requests, and settlements on their way; added to from zero only by enter
+	gate    sync.Mutex         // of closed
+	closed  bool               // nothing enters any more
 }
 
 // New makes a Server. It starts nothing.
 func New(cfg Config, deps Deps) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.BodyTimeout <= 0 {
+		cfg.BodyTimeout = DefaultBodyTimeout
 	}
 	cut, stop := context.WithCancel(context.Background())
 	return &Server{
@@ -52,14 +57,21 @@ func (s *Server) Register(e *echo.Echo) {
 			return nil
 		})
 	}
-	e.Any("/v1", s.unknown)
-	e.Any("/v1/*", s.unknown)
+	for _, path := range []string{"/v1", "/v1/*"} {
+		e.Any(path, s.unknown)
+		e.RouteNotFound(path, s.unknown) // methods that Any has never heard of
+	}
 }
 
 // Cut ends the calls that are still under way and waits until their settlements are with the ledger, or
-// ctx is done. It is called after the listener was shut down and its deadline has passed.
+// ctx is done. It is called after the listener was shut down and its deadline has passed; a request that
+// comes all the same is answered 503.
 func (s *Server) Cut(ctx context.Context) error {
+	s.gate.Lock()
+	s.closed = true
+	s.gate.Unlock()
 	s.stop()
+	defer s.client.CloseIdleConnections()
 	done := make(chan struct{})
 	go func() {
 		s.pending.Wait()
@@ -71,6 +83,17 @@ func (s *Server) Cut(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// enter counts a request in, so that Cut waits for it; false once Cut was called.
+func (s *Server) enter() bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.closed {
+		return false
+	}
+	s.pending.Add(1)
+	return true
 }
 
 func (s *Server) unknown(c echo.Context) error {
@@ -101,18 +124,41 @@ type exchange struct {
 	body   []byte
 	priced priced
 	held   hold
+	// answering says that the status has been written.
+	answering bool
+	// decision is what became of the request, empty until that is known.
+	decision string
+}
+
+// decided counts what became of the request, once: a call that was forwarded stays so when it fails.
+func (x *exchange) decided(decision string) {
+	if x.decision == "" {
+		x.decision = decision
+		x.s.Metrics.decided(x.route, decision)
+	}
+}
+
+// begin writes the status of an answer that is passed on.
+func (x *exchange) begin(status int) {
+	x.w.WriteHeader(status)
+	x.answering = true
 }
 
 // serve is the way of a request, from authentication to settlement.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, route request.Route) {
 	x := &exchange{s: s, w: w, r: r, route: route, id: requestID(r), started: s.cfg.Now()}
 	w.Header().Set("X-Request-Id", x.id)
-	defer x.recovered()
-	if err := x.admit(); err != nil {
-		x.refuse(err)
+	if !s.enter() {
+		x.decided(x.refuse(unavailable(errShutdown)))
 		return
 	}
-	s.Metrics.decided(route, "forwarded")
+	defer s.pending.Done()
+	defer x.recovered()
+	if err := x.admit(); err != nil {
+		x.decided(x.refuse(err))
+		return
+	}
+	x.decided("forwarded")
 	x.forward()
 }
 
@@ -126,10 +172,9 @@ func (x *exchange) admit() error {
 	return nil
 }
 
-// refuse answers a request that was not forwarded.
-func (x *exchange) refuse(err error) {
+// refuse answers with an error of ours and returns its code.
+func (x *exchange) refuse(err error) string {
 	p := problemOf(err)
-	x.s.Metrics.decided(x.route, p.code)
 	level := slog.LevelDebug
 	if p.status >= http.StatusInternalServerError {
 		level = slog.LevelError
@@ -137,9 +182,11 @@ func (x *exchange) refuse(err error) {
 	x.s.log.Log(x.r.Context(), level, "request refused", slog.String("request_id", x.id), slog.Int("status", p.status),
 		slog.String("code", p.code), slog.String("tenant", string(x.who.tenant)), slog.Any("cause", p.cause))
 	x.s.writeProblem(x.w, x.r, x.id, p)
+	return p.code
 }
 
-// recovered turns a panic into a 500. An open hold is left to the reaper: nobody knows what was sent.
+// recovered turns a panic into a 500 or, where the answer has begun, into a connection that breaks off,
+// so that nobody takes a part for the whole. An open hold is left to the reaper: nobody knows what was sent.
 func (x *exchange) recovered() {
 	cause := recover()
 	if cause == nil {
@@ -149,7 +196,10 @@ func (x *exchange) recovered() {
 		panic(cause)
 	}
 	x.s.log.ErrorContext(x.r.Context(), "panic", slog.String("request_id", x.id), slog.Any("panic", cause), slog.String("stack", string(debug.Stack())))
-	x.s.Metrics.decided(x.route, "internal")
+	if x.answering {
+		panic(http.ErrAbortHandler)
+	}
+	x.decided("internal")
 	x.s.writeProblem(x.w, x.r, x.id, internal(nil))
 }
 

@@ -53,13 +53,14 @@ func believable(m *sse.Meter) (sse.Usage, bool) {
 	return usage, true
 }
 
-// counted bounds the answer's tokens from below by its chunks and from above by its text.
+// counted bounds the answer's tokens from below by its chunks and from above by its text, which another
+// tokenizer cuts into fewer than ours may: no more than the request allowed are believed of the text alone.
 func (x *exchange) counted(m *sse.Meter) int64 {
 	var n int64
 	for _, text := range m.Texts() {
 		n += x.s.Tokens.Count(x.priced.model.Encoding, text)
 	}
-	return max(n+m.Overflow(), m.Deltas())
+	return max(min(n+m.Overflow(), x.priced.estimate.CompletionTokens), m.Deltas())
 }
 
 // cost prices usage by the model and tier that answered, as far as the catalogue knows them, else by

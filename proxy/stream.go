@@ -20,16 +20,17 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 	h := x.w.Header()
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
-	x.w.WriteHeader(http.StatusOK)
+	x.begin(http.StatusOK)
 	client := &listener{w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context()}
 	client.flush()
 	var meter sse.Meter
 	reader := sse.NewReader(body)
 	usageLast := false
+	var rest []byte // what stands at the end without its blank line
 	for {
 		event, err := reader.Next()
 		if err != nil {
-			x.streamEnded(c, &meter, client, endOf(err, answer, &meter, usageLast))
+			x.streamEnded(c, &meter, client, rest, endOf(err, answer, &meter, usageLast))
 			return
 		}
 		var chunk sse.Chunk
@@ -41,6 +42,10 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 		}
 		if chunk.UsageOnly() && !x.asked.IncludeUsage {
 			continue // it is there because we asked
+		}
+		if !event.Complete {
+			rest = event.Raw // to be told from a broken piece by what follows
+			continue
 		}
 		client.write(event.Raw)
 	}
@@ -68,9 +73,13 @@ func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) e
 	return cut
 }
 
-// streamEnded settles a stream and, if it was cut while the client still listens, says so to the client.
-func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, end ending) {
+// streamEnded settles a stream and, if it was cut while the client still listens, says so to the client:
+// in place of the rest, which would spoil the event that says it.
+func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest []byte, end ending) {
 	_, told := believable(meter)
+	if end == clean && len(rest) > 0 {
+		client.write(rest)
+	}
 	switch {
 	case end == clean && (told || !meter.Failed()):
 		x.settleMetered(meter)

@@ -24,22 +24,40 @@ type recorder struct {
 	seen []sighting
 }
 
-// sighting is a request as the provider got it.
+// sighting is a request as the provider got it, and what was answered to it.
 type sighting struct {
 	method, target string
 	header         http.Header
-	body           []byte
+	body, answer   []byte
 }
+
+// tee keeps what is answered.
+type tee struct {
+	http.ResponseWriter
+	r  *recorder
+	at int
+}
+
+func (t *tee) Write(p []byte) (int, error) {
+	t.r.mu.Lock()
+	t.r.seen[t.at].answer = append(t.r.seen[t.at].answer, p...)
+	t.r.mu.Unlock()
+	return t.ResponseWriter.Write(p)
+}
+
+func (t *tee) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
 func (r *recorder) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	body, err := io.ReadAll(q.Body)
-	if err == nil {
-		r.mu.Lock()
-		r.seen = append(r.seen, sighting{q.Method, q.RequestURI, q.Header.Clone(), body})
-		r.mu.Unlock()
+	if err != nil {
+		return
 	}
+	r.mu.Lock()
+	t := &tee{w, r, len(r.seen)}
+	r.seen = append(r.seen, sighting{method: q.Method, target: q.RequestURI, header: q.Header.Clone(), body: body})
+	r.mu.Unlock()
 	q.Body = io.NopCloser(bytes.NewReader(body))
-	r.handler.ServeHTTP(w, q)
+	r.handler.ServeHTTP(t, q)
 }
 
 func (r *recorder) requests() []sighting {
@@ -48,7 +66,7 @@ func (r *recorder) requests() []sighting {
 	return append([]sighting(nil), r.seen...)
 }
 
-// last is the one request that reached the provider.
+// forwarded is the one request that reached the provider.
 func (g *gateway) forwarded() sighting {
 	g.tb.Helper()
 	seen := g.recorder.requests()

@@ -151,7 +151,7 @@ func (d *dev) startMock(ctx context.Context) error {
 		return d.values.err
 	}
 	var err error
-	if d.mock, err = startMock(ctx, "127.0.0.1:0", d.values.text("PRICES_PATH"), d.log); err != nil {
+	if d.mock, err = startMock(ctx, "127.0.0.1:0", d.values.text("PRICES_PATH"), filepath.Join(d.dir, "mock-bill.log"), d.log); err != nil {
 		return err
 	}
 	d.note.mock = d.mock.url

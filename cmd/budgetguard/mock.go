@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,13 +22,14 @@ func (a *app) mockCommand() *cobra.Command {
 	}
 	known := bind(c, commonSettings(), []setting{{"PRICES_PATH", "", false, "JSON catalogue; default embedded"}})
 	addr := c.Flags().String("addr", "127.0.0.1:4000", "address to listen on; port 0 picks a free one and prints it")
+	journal := c.Flags().String("journal", "", "file that keeps the bill over restarts; none by default")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := &values{environ: a.environ, command: c, known: known}
 		log := logger(v, a.stderr)
 		if v.err != nil {
 			return v.err
 		}
-		m, err := startMock(c.Context(), *addr, v.text("PRICES_PATH"), log)
+		m, err := startMock(c.Context(), *addr, v.text("PRICES_PATH"), *journal, log)
 		if err != nil {
 			return err
 		}
@@ -40,29 +42,35 @@ func (a *app) mockCommand() *cobra.Command {
 
 // mock is a fake provider that runs in this process.
 type mock struct {
-	url    string
-	server *http.Server
-	failed chan error
+	url     string
+	server  *http.Server
+	failed  chan error
+	journal *os.File
 }
 
-func startMock(ctx context.Context, addr, pricesPath string, log *slog.Logger) (*mock, error) {
+func startMock(ctx context.Context, addr, pricesPath, journal string, log *slog.Logger) (m *mock, err error) {
 	data, err := catalogueBytes(pricesPath)
 	if err != nil {
 		return nil, err
 	}
-	provider, err := mockupstream.New(mockupstream.Config{Prices: data, Now: time.Now, Logger: log})
+	m = &mock{failed: make(chan error, 1)}
+	cfg := mockupstream.Config{Prices: data, Now: time.Now, Logger: log}
+	if journal != "" {
+		if m.journal, err = os.OpenFile(journal, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+			return nil, fmt.Errorf("open journal: %w", err)
+		}
+		cfg.Past, cfg.Journal = m.journal, m.journal
+	}
+	provider, err := mockupstream.New(cfg)
 	if err != nil {
-		return nil, configError("PRICES_PATH: %w", err)
+		return nil, configError("mock upstream: %w", err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	m := &mock{
-		url:    "http://" + listener.Addr().String(),
-		server: &http.Server{Handler: provider.Handler(), ReadHeaderTimeout: 10 * time.Second},
-		failed: make(chan error, 1),
-	}
+	m.url = "http://" + listener.Addr().String()
+	m.server = &http.Server{Handler: provider.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	go func() { m.failed <- m.server.Serve(listener) }()
 	return m, nil
 }
@@ -71,6 +79,9 @@ func (m *mock) stop(ctx context.Context) error {
 	const patience = time.Second
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	if m.journal != nil {
+		defer func() { _ = m.journal.Close() }() // each line was written when it was due
+	}
 	if err := m.server.Shutdown(bounded); err != nil {
 		return m.server.Close()
 	}

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,15 +60,16 @@ func pair(id string) (domain.Reserve, domain.Settle) {
 		},
 		Amount: 130_000, TTL: 15 * time.Minute,
 	}
-	settle := domain.Settle{Reservation: reserve.Reservation, Charged: 120_000, Basis: domain.BasisUsage, Usage: domain.Usage{PromptTokens: 40, CompletionTokens: maxTokens}}
+	settle := domain.Settle{Reservation: reserve.Reservation, Charged: 120_000, Basis: domain.BasisProvider, Usage: domain.Usage{Prompt: 40, Completion: maxTokens}}
 	return reserve, settle
 }
 
-// opening is a tenant with a daily and a monthly budget.
-func opening() []domain.Command {
+// opening is a tenant with a key, a daily and a monthly budget.
+func opening(tenant domain.TenantID) []domain.Command {
+	hash := sha256.Sum256([]byte(tenant))
 	return []domain.Command{
 		domain.CreateTenant{Name: "Bench", Actor: "bench"},
-		domain.IssueKey{ID: "key-1", Name: "bench", Prefix: "bgk_bench", Hash: strings.Repeat("0", 64), Actor: "bench"},
+		domain.IssueKey{ID: "key-1", Name: "bench", Prefix: "bgk_bench", Hash: hex.EncodeToString(hash[:]), Actor: "bench"},
 		domain.DefineBudget{ID: "daily", Period: domain.Daily, Limit: limit, Source: domain.SourceAdmin, Actor: "bench"},
 		domain.DefineBudget{ID: "monthly", Period: domain.Monthly, Limit: limit, Source: domain.SourceAdmin, Actor: "bench"},
 	}
@@ -84,7 +85,7 @@ func BenchmarkDecide(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for _, c := range opening() {
+	for _, c := range opening("bench") {
 		execute(c)
 	}
 	reserve, settle := pair(uuid.NewString())
@@ -98,7 +99,7 @@ func BenchmarkDecide(b *testing.B) {
 // BenchmarkAppend writes requests, a reservation and a settlement each, to a Postgres that waits for its disk, over
 // 50 tenants. An operation is such a pair.
 func BenchmarkAppend(b *testing.B) {
-	dir := filepath.Join(scratch(b), "data")
+	dir := filepath.Join(b.TempDir(), "data")
 	server, err := embedded.StartPostgres(b.Context(), embedded.Config{Dir: dir, Durable: true})
 	if err != nil {
 		b.Fatal(err)
@@ -121,21 +122,8 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// scratch is a directory on a disk, which the servers' user can pass through.
-func scratch(b *testing.B) string {
-	b.Helper()
-	dir, err := os.MkdirTemp("", "budgetguard-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		b.Fatal(err)
-	}
-	return dir
-}
-
 func appendPairs(b *testing.B, url string, clients int) {
+	b.Helper()
 	ledger, err := eventstore.OpenLedger(b.Context(), eventstore.Config{URL: url, Now: time.Now})
 	if err != nil {
 		b.Fatal(err)
@@ -149,7 +137,7 @@ func appendPairs(b *testing.B, url string, clients int) {
 	var names []domain.TenantID
 	for i := range tenants {
 		names = append(names, domain.TenantID(fmt.Sprintf("t%d-%s", i, uuid.NewString()[:8])))
-		for _, c := range opening() {
+		for _, c := range opening(names[i]) {
 			if _, err := ledger.Do(b.Context(), names[i], c); err != nil {
 				b.Fatal(err)
 			}

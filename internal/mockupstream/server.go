@@ -28,6 +28,10 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets a line for each change of the settings; nil discards them.
 	Logger *slog.Logger
+	// Past is the journal of an earlier process, read by New; Journal is where each billed request is added. Both
+	// may be nil.
+	Past    io.Reader
+	Journal io.Writer
 }
 
 // Server is the provider. All its methods are safe for concurrent use.
@@ -38,12 +42,13 @@ type Server struct {
 	script    *script
 	control   *control
 	books     *books
+	journal   io.Writer
 	models    []byte // the answer of GET /v1/models
 	served    atomic.Int64
 }
 
-// New reads the prices and returns a server that holds nothing and fails nothing. Its errors are [ErrPrices] and a
-// missing clock.
+// New reads the prices and returns a server that holds nothing and fails nothing. Its errors are [ErrPrices], a
+// missing clock and a journal that cannot be read.
 func New(cfg Config) (*Server, error) {
 	c, err := readPrices(cfg.Prices)
 	if err != nil {
@@ -59,10 +64,14 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{
+	s := &Server{
 		catalogue: c, now: cfg.Now, log: cfg.Logger, script: newScript(),
-		control: newControl(), books: newBooks(pageRecords, maxPages), models: models,
-	}, nil
+		control: newControl(), books: newBooks(pageRecords, maxPages), journal: cfg.Journal, models: models,
+	}
+	if cfg.Past != nil {
+		return s, s.recall(cfg.Past)
+	}
+	return s, nil
 }
 
 func modelList(c *catalogue) ([]byte, error) {
@@ -140,7 +149,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 	at := s.now()
 	replies, finish, completion := s.script.plan(q)
 	nano, tier := q.model.cost(at, q.tier, q.promptTokens, completion)
-	s.books.enter(at, keyID, q.model.index, nano)
+	s.enter(at, keyID, q.model, nano)
 	if !m.wait(r.Context()) {
 		panic(http.ErrAbortHandler) // nobody shall take an empty body for an answer
 	}

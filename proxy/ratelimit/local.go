@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -29,8 +30,8 @@ func (l *local) admit(tenant string, most int64, now time.Time) Verdict {
 	if admitted {
 		log = append(log, now)
 	}
-	if len(l.logs) >= maxLocalTenants {
-		clear(l.logs)
+	if _, known := l.logs[tenant]; !known && len(l.logs) >= maxLocalTenants {
+		l.makeRoom(now)
 	}
 	l.logs[tenant] = log
 	v := Verdict{Admitted: admitted, Remaining: max(0, most-int64(len(log)))}
@@ -38,4 +39,15 @@ func (l *local) admit(tenant string, most int64, now time.Time) Verdict {
 		v.Reset = log[i].Add(Window).Sub(now)
 	}
 	return v
+}
+
+// makeRoom drops the tenants whose admissions have all left the window or, where all are busy, everybody:
+// a limit that starts anew admits too many for a minute, a memory without bound ends the gateway.
+func (l *local) makeRoom(now time.Time) {
+	maps.DeleteFunc(l.logs, func(_ string, log []time.Time) bool {
+		return len(log) == 0 || !log[len(log)-1].After(now.Add(-Window))
+	})
+	if len(l.logs) >= maxLocalTenants {
+		clear(l.logs)
+	}
 }

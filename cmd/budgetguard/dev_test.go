@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/budgetguard/budgetguard/domain"
+)
+
+// note reads dev.env of a data directory.
+func note(t *testing.T, dir string) devNote {
+	t.Helper()
+	n, err := readDevNote(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// founding is the first curl line of the README and the banner, as a request.
+func founding(t *testing.T, gateway string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, gateway+"/v1/chat/completions",
+		strings.NewReader(`{"model":"gpt-3.5-turbo","messages":[{"role":"user","content":"hi"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Tenant-Id", "demo")
+	return send(t, r)
+}
+
+func TestDevAnswersTheFoundingLinesReaches402AndKeepsEverything(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	env := []string{"PORT=0"}
+	p := start(t, env, "dev", "--data", dir)
+	p.line(t, "Stop with Ctrl-C")
+	n := note(t, dir)
+	checkNote(t, dir)
+	completions(t, n)
+	calls := untilRefused(t, n.gateway)
+	if calls > 10 {
+		t.Errorf("402 after %d calls, want ten at most", calls)
+	}
+	spent := agreesWithBill(t, n)
+	if code := p.stop(t); code != exitOK {
+		t.Fatalf("exit code %d:\n%s", code, p.output())
+	}
+	again := start(t, env, "dev", "--data", dir)
+	again.line(t, "Stop with Ctrl-C")
+	m := note(t, dir)
+	if m.adminKey != n.adminKey || m.demoKey != n.demoKey {
+		t.Error("the keys changed over a restart")
+	}
+	if line := again.line(t, "  monthly "); !strings.Contains(line, spent+" spent") {
+		t.Errorf("the banner does not show the %s spent: %s", spent, line)
+	}
+	if a := founding(t, m.gateway); a.status != http.StatusPaymentRequired {
+		t.Errorf("after the restart: %d, want 402", a.status)
+	}
+	if agreesWithBill(t, m) != spent {
+		t.Error("the bill changed over a restart")
+	}
+	raise(t, m)
+	if a := founding(t, m.gateway); a.status != http.StatusOK {
+		t.Errorf("after the raise: %d %s", a.status, a.body)
+	}
+}
+
+func checkNote(t *testing.T, dir string) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(dir, devNoteFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("dev.env: %v, mode %v, want 0600", err, info.Mode())
+	}
+}
+
+// completions is the second founding line, with the key.
+func completions(t *testing.T, n devNote) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.gateway+"/v1/completions", strings.NewReader(`{"model":"gpt-3.5-turbo","prompt":"hello"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Tenant-Id", "demo")
+	r.Header.Set("X-API-Key", n.demoKey)
+	if a := send(t, r); a.status != http.StatusOK {
+		t.Errorf("completions: %d %s", a.status, a.body)
+	}
+}
+
+func untilRefused(t *testing.T, gateway string) int {
+	t.Helper()
+	for calls := 1; calls <= 20; calls++ {
+		a := founding(t, gateway)
+		switch {
+		case a.status == http.StatusOK:
+			continue
+		case a.status != http.StatusPaymentRequired || !strings.HasPrefix(string(a.body), `{"error":"Budget exceeded"`):
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		return calls
+	}
+	t.Fatal("twenty calls and no 402")
+	return 0
+}
+
+// agreesWithBill waits until the UsageLedger has what the mock billed and returns it.
+func agreesWithBill(t *testing.T, n devNote) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.mock+"/bill", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bill struct{ TotalUsd string }
+	if err := json.Unmarshal(send(t, r).body, &bill); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), n.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	eventually(t, `"UsageLedger" agrees with the bill`, func() bool {
+		var usd string
+		err := conn.QueryRow(t.Context(), `select coalesce(sum(usd), 0)::text from "UsageLedger"`).Scan(&usd)
+		return err == nil && nano(t, usd) == nano(t, bill.TotalUsd)
+	})
+	return domain.Amount(nano(t, bill.TotalUsd)).String()
+}
+
+// raise is the last line of the banner.
+func raise(t *testing.T, n devNote) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.gateway+"/admin/tenant/demo/budgets", strings.NewReader(`{"period":"monthly","limitUsd":"1.01"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Admin-Key", n.adminKey)
+	if a := send(t, r); a.status != http.StatusOK {
+		t.Errorf("raise: %d %s", a.status, a.body)
+	}
+}
+
+func TestDevBudgetVariablesBeatTheDemoBudget(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, []string{"PORT=0", "BUDGET_DAILY_DEMO=0.5", "DEFAULT_BUDGET_USD=2"}, "dev", "--data", dir)
+	p.line(t, "Stop with Ctrl-C")
+	if line := p.line(t, "  daily "); !strings.Contains(line, "0.5 of 0.5") {
+		t.Error(line)
+	}
+	if line := p.line(t, "  monthly "); !strings.Contains(line, "2 of 2") {
+		t.Error(line)
+	}
+}
+
+func TestConfigurationErrorsSayWhatToDoAndExitWith3(t *testing.T) {
+	t.Parallel()
+	complete := []string{"DATABASE_URL=postgres://127.0.0.1:1/x", "REDIS_URL=redis://127.0.0.1:1"}
+	cases := map[string]struct {
+		env  []string
+		args []string
+		code int
+		says string
+	}{
+		"serve without a database":  {nil, []string{"serve"}, exitConfig, "DATABASE_URL"},
+		"worker without a database": {nil, []string{"worker"}, exitConfig, "DATABASE_URL"},
+		"short admin key":           {append(complete, "ADMIN_API_KEY=short"), []string{"serve"}, exitConfig, "ADMIN_API_KEY"},
+		"value and file":            {append(complete, "OPENAI_KEY=a", "OPENAI_KEY_FILE=/b"), []string{"serve"}, exitConfig, "both set"},
+		"bad duration":              {append(complete, "RESERVATION_TTL=soon"), []string{"serve"}, exitConfig, "RESERVATION_TTL"},
+		"bad choice":                {append(complete, "TENANT_AUTH=maybe"), []string{"serve"}, exitConfig, "TENANT_AUTH"},
+		"bad period":                {append(complete, "BUDGET_PERIODS=fortnightly"), []string{"serve"}, exitConfig, "BUDGET_PERIODS"},
+		"bad limit":                 {append(complete, "BUDGET_DAILY_ACME=1.0000000001"), []string{"serve"}, exitConfig, "BUDGET_DAILY_ACME"},
+		"custom period":             {append(complete, "BUDGET_START_DATE=2026-01-01"), []string{"serve"}, exitConfig, "not built yet"},
+		"database down":             {complete, []string{"serve"}, exitDependency, "database"},
+		"unknown command":           {nil, []string{"fly"}, exitUsage, "unknown command"},
+		"unknown flag":              {nil, []string{"serve", "--fast"}, exitUsage, "--fast"},
+		"secret as a flag":          {nil, []string{"serve", "--openai-key", "x"}, exitUsage, "openai-key"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, c.env, c.args...)
+			if code := p.wait(t); code != c.code || !strings.Contains(p.output(), c.says) {
+				t.Errorf("exit code %d, want %d; printed:\n%s", code, c.code, p.output())
+			}
+		})
+	}
+}
