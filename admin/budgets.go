@@ -29,8 +29,6 @@ func (s *Server) defineBudgets(ctx context.Context, c *call) (answer, error) {
 	if err := try(c, pointer, commands...); err != nil {
 		return answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
-	defer cancel()
 	if err := s.do(ctx, c.tenant, commands); err != nil {
 		return answer{}, err
 	}

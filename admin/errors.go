@@ -90,16 +90,6 @@ func invalidRequest(detail string, violations ...violation) *problem {
 
 func notFound(detail string) *problem { return &problem{code: codeNotFound, detail: detail} }
 
-// unfinished says what was done before a request of several steps failed.
-type unfinished struct {
-	done string
-	err  error
-}
-
-func (e *unfinished) Error() string { return e.done + ": " + e.err.Error() }
-
-func (e *unfinished) Unwrap() error { return e.err }
-
 // ledgerRetry is how long a client should wait when Postgres cannot commit: a failover takes seconds,
 // and a retry costs little.
 const ledgerRetry = time.Second
@@ -109,12 +99,6 @@ const ledgerRetry = time.Second
 func problemOf(err error) *problem {
 	var p *problem
 	if errors.As(err, &p) {
-		return p
-	}
-	var step *unfinished
-	if errors.As(err, &step) {
-		p := problemOf(step.err)
-		p.detail = step.done + ". " + p.detail
 		return p
 	}
 	var routing *echo.HTTPError

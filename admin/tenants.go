@@ -2,10 +2,8 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/internal/apikey"
@@ -21,9 +19,6 @@ const (
 
 	// maxNameBytes is what the domain accepts as a name, and so as an id that becomes one.
 	maxNameBytes = 200
-
-	// finishing bounds how long a request of several steps goes on after its client has left.
-	finishing = 30 * time.Second
 )
 
 // createTenant begins a stream and defines the budgets of the body and, for periods it does not name,
@@ -57,38 +52,18 @@ func (s *Server) createTenant(ctx context.Context, c *call) (answer, error) {
 	if err := try(c, nthBudget, commands...); err != nil {
 		return answer{}, err
 	}
-	if err := s.begin(ctx, c, create, commands); err != nil {
+	// One command, so that a tenant never exists without its budgets: it would not be limited.
+	if err := s.do(ctx, c.tenant, append([]domain.Command{create}, commands...)); err != nil {
 		return answer{}, err
 	}
 	view, err := s.view(ctx, c)
 	return answer{status: http.StatusCreated, body: view, location: "/admin/tenant/" + string(c.tenant)}, err
 }
 
-// begin writes what createTenant has tried. The steps are commits of their own, so once the tenant is
-// there the budgets follow even if the client leaves: a tenant without its budgets is not limited.
-func (s *Server) begin(ctx context.Context, c *call, create domain.CreateTenant, budgets []domain.Command) error {
-	if _, err := s.deps.Ledger.Do(ctx, c.tenant, create); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
-	defer cancel()
-	if err := s.do(ctx, c.tenant, budgets); err != nil {
-		return &unfinished{
-			done: fmt.Sprintf("Tenant %s was created, but not all of its budgets; POST them to /admin/tenant/%s/budgets", c.tenant, c.tenant),
-			err:  err,
-		}
-	}
-	return nil
-}
-
-// do sends commands in their order and stops at the first error.
+// do carries out commands, all or none.
 func (s *Server) do(ctx context.Context, tenant domain.TenantID, commands []domain.Command) error {
-	for _, command := range commands {
-		if _, err := s.deps.Ledger.Do(ctx, tenant, command); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := s.deps.Ledger.Do(ctx, tenant, domain.All{Commands: commands})
+	return err
 }
 
 // try executes commands on the call's state, which it evolves, and names the one that would be refused

@@ -248,19 +248,21 @@ func TestABugIs500WithTheRequestIDOnlyAndLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestATenantLeftWithoutItsBudgetsIsSaidSo(t *testing.T) {
+func TestATenantAndItsBudgetsAreOneCommand(t *testing.T) {
 	t.Parallel()
+	var sent []domain.Command
 	s := openSite(t, func(set *setup) {
 		set.deps.Ledger = doer(func(c domain.Command) error {
-			if _, ok := c.(domain.DefineBudget); ok {
-				return fmt.Errorf("append: %w", domain.ErrUnavailable)
-			}
-			return nil
+			sent = append(sent, c)
+			return fmt.Errorf("append: %w", domain.ErrUnavailable)
 		})
 	})
-	p := s.refused(http.StatusServiceUnavailable, "ledger_unavailable", "POST", "/admin/tenant", `{"name":"x","budgets":[{"period":"daily","limitUsd":1}]}`)
-	if !strings.Contains(p.Detail, "Tenant x was created, but not all of its budgets") {
-		t.Errorf("detail %q", p.Detail)
+	s.refused(http.StatusServiceUnavailable, "ledger_unavailable", "POST", "/admin/tenant", `{"name":"x","budgets":[{"period":"daily","limitUsd":1}]}`)
+	if len(sent) != 1 {
+		t.Fatalf("%d commands were sent, want one", len(sent))
+	}
+	if all, ok := sent[0].(domain.All); !ok || len(all.Commands) < 2 {
+		t.Errorf("sent %+v, want the tenant and its budget together", sent[0])
 	}
 }
 

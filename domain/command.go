@@ -74,6 +74,10 @@ type RetireBudget struct {
 	Actor Actor
 }
 
+// All carries out administrative commands in their order, every one or none: a tenant never exists
+// without the budgets it was created with.
+type All struct{ Commands []Command }
+
 // Reserve holds Amount on every budget that applies, or is refused with *BudgetExceededError.
 type Reserve struct {
 	Request
@@ -121,6 +125,7 @@ func (IssueKey) isCommand()       {}
 func (RevokeKey) isCommand()      {}
 func (DefineBudget) isCommand()   {}
 func (RetireBudget) isCommand()   {}
+func (All) isCommand()            {}
 func (Reserve) isCommand()        {}
 func (Settle) isCommand()         {}
 func (SettlePresumed) isCommand() {}

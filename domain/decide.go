@@ -24,15 +24,17 @@ const (
 // event, or why it is refused: an error of one of the kinds in this package. No events and no error
 // means that the command asks for what is so already. It changes nothing.
 func Decide(s State, c Command, now time.Time) ([]Event, error) {
-	if create, ok := c.(CreateTenant); ok {
-		return decideCreate(s, create)
+	switch c := c.(type) { //nolint:gochecksumtype // the others need a tenant
+	case CreateTenant:
+		return decideCreate(s, c)
+	case All:
+		return decideAll(s, c, now)
 	}
 	if !s.Exists() {
 		return nil, ErrTenantUnknown
 	}
 	switch c := c.(type) {
-	case CreateTenant:
-		return nil, ErrTenantExists
+	case CreateTenant, All: // decided above
 	case ChangeTenant:
 		return decideChange(s, c)
 	case SuspendTenant:
@@ -66,6 +68,31 @@ func Decide(s State, c Command, now time.Time) ([]Event, error) {
 	return nil, invalid("unknown command %T", c)
 }
 
+// decideAll decides each command on what the ones before it made of the state.
+func decideAll(s State, all All, now time.Time) ([]Event, error) {
+	const most = 64 // far more budgets than a tenant can have, and small enough for one turn
+	if len(all.Commands) > most {
+		return nil, invalid("at most %d commands at once", most)
+	}
+	var events []Event
+	s = s.Clone()
+	for _, c := range all.Commands {
+		switch c.(type) { //nolint:gochecksumtype // only these are refused
+		case All, Reserve, Settle, SettlePresumed, Release, Expire:
+			return nil, invalid("%T cannot be one of several", c)
+		}
+		decided, err := Decide(s, c, now)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range decided {
+			s = Evolve(s, Recorded{Tenant: s.Tenant, Version: s.Version + 1, Time: now, Event: e})
+		}
+		events = append(events, decided...)
+	}
+	return events, nil
+}
+
 // Execute decides a command and evolves the state by what it records, with the versions and times the
 // events get: the first at now or just after the last event, each following a microsecond later. On an
 // error, or without events, the state is unchanged. Hash and Body of the events are left to the store.
@@ -74,7 +101,8 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 	if earliest := s.LastTime.Add(time.Microsecond); at.Before(earliest) {
 		at = earliest
 	}
-	if _, ok := c.(Reserve); ok {
+	switch c.(type) { //nolint:gochecksumtype // these can record several events
+	case Reserve, All:
 		at = s.clearOfWindowEnds(at)
 	}
 	events, err := Decide(s, c, at)

@@ -121,11 +121,11 @@ func TestReserveWithAKey(t *testing.T) {
 	short := issue("k")
 	short.ExpiresAt = &expires
 	play(t, []scene{
-		{"that was issued is accepted", []any{issue("k")}, reserveWithKey("k"), []string{"#3 usage.reserved r 1"}, nil},
-		{"nobody issued is refused", nil, reserveWithKey("k"), nil, ErrKeyUnusable},
-		{"that was revoked is refused", []any{issue("k"), RevokeKey{ID: "k", Actor: "admin"}}, reserveWithKey("k"), nil, ErrKeyUnusable},
-		{"is accepted until it expires", []any{short, "2026-11-22T10:59:59.999999Z"}, reserveWithKey("k"), []string{"#3 usage.reserved r 1"}, nil},
-		{"is refused from its expiry on", []any{short, "2026-11-22T11:00"}, reserveWithKey("k"), nil, ErrKeyUnusable},
+		{"that was issued is accepted", []any{issue("k")}, reserveWithKey(), []string{"#3 usage.reserved r 1"}, nil},
+		{"nobody issued is refused", nil, reserveWithKey(), nil, ErrKeyUnusable},
+		{"that was revoked is refused", []any{issue("k"), RevokeKey{ID: "k", Actor: "admin"}}, reserveWithKey(), nil, ErrKeyUnusable},
+		{"is accepted until it expires", []any{short, "2026-11-22T10:59:59.999999Z"}, reserveWithKey(), []string{"#3 usage.reserved r 1"}, nil},
+		{"is refused from its expiry on", []any{short, "2026-11-22T11:00"}, reserveWithKey(), nil, ErrKeyUnusable},
 	})
 }
 

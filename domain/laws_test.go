@@ -6,8 +6,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLawsHoldInEveryHistory runs random histories of some thirty steps. RAPID_CHECKS=100000 runs more of
-// them, RAPID_STEPS=200 longer ones.
+// TestLawsHoldInEveryHistory runs random histories; RAPID_CHECKS=100000 runs more, RAPID_STEPS=200 longer ones.
 func TestLawsHoldInEveryHistory(t *testing.T) {
 	t.Parallel()
 	uniform := func(n int) *rapid.Generator[byte] { // rapid.ByteMax would prefer the small ones

@@ -4,17 +4,22 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	_ "time/tzdata" // the zones of these tests exist on every machine
 )
 
 var update = flag.Bool("update", false, "write docs/events anew, and the golden events that do not exist yet")
 
-// TestMain makes a few thousand random histories the default; RAPID_CHECKS or -rapid.checks asks for more.
+// TestMain makes two thousand random histories of some twenty steps the default. RAPID_CHECKS and
+// RAPID_STEPS, or the flags of these names, ask for more.
 func TestMain(m *testing.M) {
-	if os.Getenv("RAPID_CHECKS") == "" {
-		if err := flag.Set("rapid.checks", "2000"); err != nil {
-			fmt.Fprintln(os.Stderr, "set rapid.checks:", err)
+	for name, value := range map[string]string{"checks": "2000", "steps": "20"} {
+		if os.Getenv("RAPID_"+strings.ToUpper(name)) != "" {
+			continue
+		}
+		if err := flag.Set("rapid."+name, value); err != nil {
+			fmt.Fprintln(os.Stderr, "set rapid."+name+":", err)
 			os.Exit(1)
 		}
 	}

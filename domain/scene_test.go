@@ -146,9 +146,9 @@ func reserve(id, amount string) Reserve {
 	return Reserve{Request: Request{Reservation: ReservationID(id)}, Amount: usd(amount), TTL: 15 * time.Minute}
 }
 
-func reserveWithKey(key string) Reserve {
+func reserveWithKey() Reserve {
 	c := reserve("r", "1")
-	c.KeyID = KeyID(key)
+	c.KeyID = "k"
 	return c
 }
 

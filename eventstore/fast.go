@@ -177,13 +177,14 @@ func (l *Ledger) inDoubt(t *turn) {
 }
 
 // outcomeUnknown tells whether a failed statement may have been committed all the same. Postgres saying
-// no is an answer; a session that is being ended, or a broken connection, is none.
+// no is an answer; a session that is being ended, or a broken connection, is none. pgconn.SafeToRetry is
+// not asked: it calls a commit safe whose answer was lost ("conn closed", pgx 5.12, simple protocol).
 func outcomeUnknown(err error) bool {
 	var answered *pgconn.PgError
 	if errors.As(err, &answered) {
 		return answered.Severity == "FATAL" || answered.Severity == "PANIC"
 	}
-	return !pgconn.SafeToRetry(err) && !errors.Is(err, errNotSent) && !errors.Is(err, errUndecidable)
+	return !errors.Is(err, errNotSent) && !errors.Is(err, errUndecidable)
 }
 
 // errNotSent marks failures before anything was sent.

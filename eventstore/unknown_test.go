@@ -10,6 +10,7 @@ import (
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore"
+	"github.com/budgetguard/budgetguard/eventstore/audit"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 )
 
@@ -29,7 +30,6 @@ func TestUnknownOutcomeIsFoundOut(t *testing.T) {
 			}
 		}
 	}
-	t.Cleanup(func() { verified(t, url) })
 }
 
 // doubt breaks the connection at one command, on the fast path ("append") or the locked one ("commit").
@@ -89,6 +89,10 @@ func doubt(t *testing.T, url, match string, h harm, settles, leaves bool) {
 	}
 	do(t, l, tenant, reserve(1))
 	agree(t, l, s, tenant)
+	report, err := audit.Verify(within(t), s.Pool(), audit.Options{Tenant: tenant})
+	if err != nil || report.Err() != nil {
+		t.Error(err, report.Err())
+	}
 }
 
 // history counts what happened to a reservation.

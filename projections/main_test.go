@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // within is how long anything may take to converge on a machine that is busy with other tests.
-const within = 60 * time.Second
+const within = 30 * time.Second
 
 // world is a ledger with its database and a Redis.
 type world struct {
@@ -195,6 +195,12 @@ func (w *world) converge(tenants ...domain.TenantID) {
 		}
 		return err
 	})
+	w.projected(tenants...)
+}
+
+// projected waits until both projections agree with the ledger.
+func (w *world) projected(tenants ...domain.TenantID) {
+	w.tb.Helper()
 	for _, tenant := range tenants {
 		w.eventually("registers of "+string(tenant), func() error { return w.registersRight(tenant) })
 		w.eventually("usage of "+string(tenant), func() error { return w.usageRight(tenant) })

@@ -123,22 +123,28 @@ func parseRegisters(tenant domain.TenantID, hash map[string]string) (domain.Stat
 		return s, fmt.Errorf("%w: version %.40q", errRegisters, hash[versionField])
 	}
 	s.Version = version
-	for field, value := range hash {
-		parts := strings.Split(value, "|")
-		switch {
-		case field == versionField:
-		case field == zoneField && len(parts) == 2:
-			s.Zone, err = domain.ParseZone(parts[1])
-		case strings.HasPrefix(field, budgetPrefix):
-			err = parseBudget(&s, domain.BudgetID(strings.TrimPrefix(field, budgetPrefix)), value)
-		default:
-			err = parseAccount(&s, field, value)
+	_, zone, _ := strings.Cut(hash[zoneField], "|")
+	if s.Zone, err = domain.ParseZone(zone); err != nil {
+		return s, fmt.Errorf("%w: zone of %s: %w", errRegisters, tenant, err)
+	}
+	for field, value := range hash { // budgets are adopted before their accounts
+		id, ok := strings.CutPrefix(field, budgetPrefix)
+		if !ok {
+			continue
 		}
-		if err != nil {
+		if err := parseBudget(&s, domain.BudgetID(id), value); err != nil {
 			return s, fmt.Errorf("%w: %.80q of %s: %w", errRegisters, field, tenant, err)
 		}
 	}
 	slices.SortFunc(s.Budgets, func(a, b domain.Budget) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	for field, value := range hash {
+		if field == versionField || field == zoneField || strings.HasPrefix(field, budgetPrefix) {
+			continue
+		}
+		if err := parseAccount(&s, field, value); err != nil {
+			return s, fmt.Errorf("%w: %.80q of %s: %w", errRegisters, field, tenant, err)
+		}
+	}
 	return s, nil
 }
 

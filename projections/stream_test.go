@@ -86,7 +86,7 @@ func TestStreamMayRepeatReorderAndLose(t *testing.T) {
 				}
 			}
 			w.consumed()
-			w.converge(a, b)
+			w.projected(a, b)
 		})
 	}
 }

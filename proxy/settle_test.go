@@ -162,7 +162,7 @@ func TestASuccessThatSaysNothingOfItsCostIsPresumed(t *testing.T) {
 		"two answers":                 canned(200, "application/json", `{"choices":[{}]}{"choices":[{}]}`),
 		"an empty stream":             canned(200, "text/event-stream", ""),
 		"a stream of comments":        canned(200, "text/event-stream", ": ping\n\n: ping\n\n"),
-		"a stream with no more than …": canned(200, "text/event-stream", "data: {\"error\":{\"message\":\"overloaded\"}}\n\n"),
+		"a stream of an error": canned(200, "text/event-stream", "data: {\"error\":{\"message\":\"overloaded\"}}\n\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

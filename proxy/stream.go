@@ -60,10 +60,11 @@ const (
 )
 
 // endOf judges the end of a stream. Usage in a chunk of its own is the last thing a provider says, so a
-// stream that breaks after it, or after [DONE], is whole. Without a length or chunks a regular end of the
-// connection looks like a broken one.
+// stream that breaks after it, or after [DONE], is whole; unless nothing is generated yet: some providers
+// begin with the prompt's. Without a length or chunks a regular end of the connection looks like a broken one.
 func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) ending {
-	if meter.Done() || usageLast {
+	usage, _ := meter.Usage()
+	if meter.Done() || usageLast && usage.Completion > 0 {
 		return clean
 	}
 	delimited := answer.ContentLength >= 0 || len(answer.TransferEncoding) > 0 || answer.ProtoMajor >= 2
@@ -81,11 +82,14 @@ func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest
 		client.write(rest)
 	}
 	switch {
-	case end == clean && (told || !meter.Failed()):
-		x.settleMetered(meter)
+	case end == clean && !told && meter.Failed():
+		x.presume("upstream_error_in_stream")
+		return
+	case end == clean && !told && !meter.Done() && meter.Deltas() == 0: // not a word of an answer
+		x.presume("answer_without_cost")
 		return
 	case end == clean:
-		x.presume("upstream_error_in_stream")
+		x.settleMetered(meter)
 		return
 	}
 	reason := reasonOf(context.Cause(c.ctx), "stream_cut")

@@ -228,3 +228,17 @@ func closedPort(tb testing.TB) string {
 	web.Close()
 	return web.URL
 }
+
+func readAll(answer *http.Response) ([]byte, error) {
+	defer func() { _ = answer.Body.Close() }()
+	return io.ReadAll(answer.Body)
+}
+
+func containsAll(text string, parts ...string) bool {
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			return false
+		}
+	}
+	return true
+}

@@ -14,6 +14,7 @@ elif [ ! -x "$lint" ]; then
   mkdir -p "$tools"
   work=$(mktemp -d "$tools/work.XXXXXX")
   trap 'rm -rf "$work"' EXIT
+  trap 'exit 130' INT TERM
   (cd "$work" && GOFLAGS='' GOBIN=$work go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version")
   mv "$work/golangci-lint" "$lint"
 fi

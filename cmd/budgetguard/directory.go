@@ -48,31 +48,24 @@ func (d *directory) Adopt(ctx context.Context, id domain.TenantID) error {
 // createTenant begins a tenant's stream with the environment's budgets or else the demo's. It does
 // nothing for one that exists.
 func createTenant(ctx context.Context, ledger *eventstore.Ledger, l limits, id domain.TenantID, name string) error {
-	actor := domain.Actor("gateway")
-	_, err := ledger.Do(ctx, id, domain.CreateTenant{Name: name, Actor: actor})
+	budgets, err := l.budgets(id)
+	if err == nil && len(budgets) == 0 {
+		var d domain.DefineBudget
+		d, err = define(domain.Monthly, demoLimit, domain.SourceDemo)
+		budgets = append(budgets, d)
+	}
+	if err != nil {
+		return err
+	}
+	commands := []domain.Command{domain.CreateTenant{Name: name, Actor: "gateway"}}
+	for _, b := range budgets {
+		commands = append(commands, b)
+	}
+	_, err = ledger.Do(ctx, id, domain.All{Commands: commands})
 	if errors.Is(err, domain.ErrTenantExists) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	budgets, err := l.budgets(id)
-	if err != nil {
-		return err
-	}
-	if len(budgets) == 0 {
-		d, err := define(domain.Monthly, demoLimit, domain.SourceDemo)
-		if err != nil {
-			return err
-		}
-		budgets = append(budgets, d)
-	}
-	for _, b := range budgets {
-		if _, err := ledger.Do(ctx, id, b); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // alignBudgets records, for every tenant, what the environment's budgets now differ in.
@@ -102,10 +95,11 @@ func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventsto
 		if err != nil {
 			return err
 		}
-		for _, c := range commands {
-			if _, err := ledger.Do(ctx, id, c); err != nil {
-				return configError("budget of tenant %s: %w", id, err)
-			}
+		if len(commands) == 0 {
+			continue
+		}
+		if _, err := ledger.Do(ctx, id, domain.All{Commands: commands}); err != nil {
+			return configError("budgets of tenant %s: %w", id, err)
 		}
 	}
 	return nil

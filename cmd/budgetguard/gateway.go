@@ -300,23 +300,23 @@ func ticks(ctx context.Context, every time.Duration) <-chan time.Time {
 	return ticker.C
 }
 
-// warnings are what an operator should know at the start.
-func (g *gateway) warnings(ctx context.Context) {
-	warn := func(text string) { g.cfg.log.WarnContext(ctx, text) }
+// warn tells an operator at the start what could surprise later.
+func (g *gateway) warn(ctx context.Context) {
+	log := g.cfg.log
 	if g.cfg.proxy.AuthOptional && !strings.HasPrefix(g.cfg.listen, "127.0.0.1:") {
-		warn("TENANT_AUTH=optional: anybody who reaches this address can spend as a tenant without keys")
+		log.WarnContext(ctx, "TENANT_AUTH=optional: anybody who reaches this address can spend as a tenant without keys")
 	}
 	if g.cfg.expireFree {
-		warn("EXPIRY_POLICY=release: budgets are soft, a call that outlives its hold is not counted until it settles")
+		log.WarnContext(ctx, "EXPIRY_POLICY=release: budgets are soft, a call that outlives its hold is not counted until it settles")
 	}
 	if g.cfg.adminKey == "" {
-		warn("ADMIN_API_KEY is not set: /admin answers 503")
+		log.WarnContext(ctx, "ADMIN_API_KEY is not set: /admin answers 503")
 	}
 	if len(g.cfg.limits.everybody) == 0 && len(g.cfg.limits.tenant) == 0 {
-		warn("no budget variable is set: tenants without a budget of their own are metered, not limited")
+		log.WarnContext(ctx, "no budget variable is set: tenants without a budget of their own are metered, not limited")
 	}
 	owner, err := g.store.OwnsEvents(ctx)
 	if err == nil && owner {
-		warn("this role owns the table event and could drop its triggers: run serve under a role of its own (docs/operations.md)")
+		log.WarnContext(ctx, "this role owns the table event and could drop its triggers: run serve under a role of its own (docs/operations.md)")
 	}
 }

@@ -16,7 +16,7 @@ func logger(v *values, w io.Writer) *slog.Logger {
 	format := v.text("LOG_FORMAT")
 	if format == "" {
 		format = "json"
-		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a file descriptor fits an int
+		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			format = "text"
 		}
 	}

@@ -56,6 +56,7 @@ func startMock(ctx context.Context, addr, pricesPath, journal string, log *slog.
 	m = &mock{failed: make(chan error, 1)}
 	cfg := mockupstream.Config{Prices: data, Now: time.Now, Logger: log}
 	if journal != "" {
+		//nolint:gosec // the operator names the file
 		if m.journal, err = os.OpenFile(journal, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
 			return nil, fmt.Errorf("open journal: %w", err)
 		}

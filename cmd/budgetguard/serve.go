@@ -35,7 +35,7 @@ func (a *app) serveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		g.warnings(c.Context())
+		g.warn(c.Context())
 		_, _ = fmt.Fprintf(a.stdout, "budgetguard %s serves %s\n", version, g.address())
 		ctx, stop := context.WithCancel(c.Context())
 		reaped := make(chan struct{})

@@ -51,24 +51,22 @@ func newSystem(t *testing.T, env ...string) *system {
 }
 
 // serve starts a gateway and returns its address.
-func (s *system) serve(env ...string) (*process, string) {
+func (s *system) serve() (*process, string) {
 	s.t.Helper()
-	p := start(s.t, append(s.env, env...), "serve")
+	p := start(s.t, s.env, "serve")
 	line := p.line(s.t, "serves http://")
 	return p, line[strings.Index(line, "http://"):]
 }
 
-func (s *system) worker(env ...string) *process {
+func (s *system) worker() {
 	s.t.Helper()
-	p := start(s.t, append(s.env, env...), "worker")
-	p.line(s.t, "works")
-	return p
+	start(s.t, s.env, "worker").line(s.t, "works")
 }
 
 // verify runs ledger verify and expects an exit code.
-func (s *system) verify(want int, args ...string) string {
+func (s *system) verify(want int) string {
 	s.t.Helper()
-	p := start(s.t, s.env, append([]string{"ledger", "verify"}, args...)...)
+	p := start(s.t, s.env, "ledger", "verify")
 	if code := p.wait(s.t); code != want {
 		s.t.Fatalf("ledger verify exits with %d, want %d:\n%s", code, want, p.output())
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 )
 
@@ -40,7 +41,7 @@ func (s *Server) recall(past io.Reader) error {
 func (s *Server) enter(at time.Time, key string, m *model, nano int64) {
 	if s.journal != nil {
 		if _, err := fmt.Fprintf(s.journal, "%d %d %s %s\n", at.UnixNano(), nano, key, m.id); err != nil {
-			s.log.Error("the bill cannot be journaled", "error", err)
+			s.log.Error("the bill cannot be journaled", slog.String("error", err.Error()))
 		}
 	}
 	s.books.enter(at, key, m.index, nano)
