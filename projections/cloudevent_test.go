@@ -134,7 +134,9 @@ func TestRunsOfTheOutboxAreJoinedAndCut(t *testing.T) {
 	t.Parallel()
 	type row = eventstore.OutboxRow
 	type run = eventstore.Run
-	of := func(tenant domain.TenantID, after, upto int64) run { return run{Tenant: tenant, After: after, Upto: upto} }
+	of := func(tenant domain.TenantID, after, upto int64) run {
+		return run{Tenant: tenant, After: after, Upto: upto}
+	}
 	rows := []row{
 		{ID: 1, Runs: []run{of("a", 0, 3), of("b", 5, 6)}}, {ID: 2, Runs: []run{of("a", 3, 4)}},
 		{ID: 3, Runs: []run{of("b", 6, 10), of("a", 7, 8)}}, {ID: 4, Runs: []run{of("a", 8, 9)}},

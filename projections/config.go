@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore"
@@ -113,6 +114,9 @@ func (c Config) options() (*redis.Options, error) {
 		return nil, errors.New("redis url: want redis://[user:password@]host:port[/db]")
 	}
 	options.ContextTimeoutEnabled = true
+	options.DialerRetries = 1 // whoever uses the client tries again, with a growing pause
+	// A plain Redis announces no maintenance; asking for it costs each new connection a refused command.
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return options, nil
 }
 

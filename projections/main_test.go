@@ -23,7 +23,13 @@ import (
 	"github.com/budgetguard/budgetguard/projections"
 )
 
+// quiet is for the outages that the tests make: go-redis prints each dial that fails.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
 	os.Exit(testenv.Main(m, testenv.WithLeakCheck(), testenv.WithTemplate(func(ctx context.Context, url string) error {
 		_, err := migrations.Up(ctx, url)
 		return err

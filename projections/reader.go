@@ -40,7 +40,7 @@ func NewRegisters(cfg Config, states States) (*Registers, error) {
 		return nil, err
 	}
 	// One try within the bound: Postgres is the second.
-	options.MaxRetries, options.DialerRetries = -1, 1
+	options.MaxRetries = -1
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = readWithin, readWithin, readWithin, readWithin
 	return &Registers{client: redis.NewClient(options), states: states, metrics: cfg.Metrics}, nil
 }
