@@ -35,35 +35,6 @@ func FuzzParseJSON(f *testing.F) {
 	})
 }
 
-// FuzzParseShare: what is accepted is in parts per million and writes back as the same number.
-func FuzzParseShare(f *testing.F) {
-	for _, seed := range []string{"0", "1", "0.8", "0.800000", "10", "0.0000001", ".5", "5.", "-1", "+1", "1e1", "", "99999999999999999", "0.5.5", "١"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got, err := parseShare(text)
-		if err != nil {
-			return
-		}
-		written, err := share(got).MarshalJSON()
-		if err != nil || !json.Valid(written) {
-			t.Fatalf("%q writes %q: %v", text, written, err)
-		}
-		if back, err := parseShare(string(written)); err != nil || back != got {
-			t.Errorf("%q: %d, then %q: %d, %v", text, got, written, back, err)
-		}
-	})
-}
-
-func TestSharesAreWrittenShortAndExact(t *testing.T) {
-	t.Parallel()
-	for ppm, want := range map[share]string{0: "0", 1: "0.000001", 100_000: "0.1", 800_000: "0.8", 1_000_000: "1", 1_500_000: "1.5", 10_000_000: "10"} {
-		if got, err := ppm.MarshalJSON(); err != nil || string(got) != want {
-			t.Errorf("%d: %s, want %s (%v)", ppm, got, want, err)
-		}
-	}
-}
-
 func TestEveryCodeHasAShape(t *testing.T) {
 	t.Parallel()
 	for _, c := range []code{

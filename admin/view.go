@@ -24,18 +24,18 @@ type tenantView struct {
 // budgetView is a budget with the balance of its present window. What remains is negative after an
 // overrun or a limit cut.
 type budgetView struct {
-	ID          domain.BudgetID `json:"id"`
-	Period      domain.Period   `json:"period"`
-	Scope       domain.Scope    `json:"scope"`
-	Limit       domain.Amount   `json:"limitUsd"`
-	Spent       domain.Amount   `json:"spentUsd"`
-	Reserved    domain.Amount   `json:"reservedUsd"`
-	Presumed    domain.Amount   `json:"presumedUsd"`
-	Remaining   domain.Amount   `json:"remainingUsd"`
-	WindowStart time.Time       `json:"windowStart"`
-	WindowEnd   time.Time       `json:"windowEnd"`
-	AlertsAt    []share         `json:"alertsAt"`
-	Source      domain.Source   `json:"source"`
+	ID          domain.BudgetID    `json:"id"`
+	Period      domain.Period      `json:"period"`
+	Scope       domain.Scope       `json:"scope"`
+	Limit       domain.Amount      `json:"limitUsd"`
+	Spent       domain.Amount      `json:"spentUsd"`
+	Reserved    domain.Amount      `json:"reservedUsd"`
+	Presumed    domain.Amount      `json:"presumedUsd"`
+	Remaining   domain.Amount      `json:"remainingUsd"`
+	WindowStart time.Time          `json:"windowStart"`
+	WindowEnd   time.Time          `json:"windowEnd"`
+	AlertsAt    []domain.Threshold `json:"alertsAt"`
+	Source      domain.Source      `json:"source"`
 }
 
 // keyView is a key without its secret and without its hash. Models null is every model.
@@ -65,7 +65,7 @@ func viewBudgets(s domain.State, at time.Time) []budgetView {
 			ID: b.Budget.ID, Period: b.Budget.Period, Scope: b.Budget.Scope,
 			Limit: b.Limit, Spent: b.Settled, Reserved: b.Held, Presumed: b.Presumed, Remaining: b.Available(),
 			WindowStart: b.Window.Start.UTC(), WindowEnd: b.Window.End.UTC(),
-			AlertsAt: sharesOf(b.Budget.AlertsAt), Source: b.Budget.Source,
+			AlertsAt: append([]domain.Threshold{}, b.Budget.AlertsAt...), Source: b.Budget.Source,
 		})
 	}
 	return views

@@ -133,13 +133,14 @@ func settleLate(s State, p Presumption, c Settle) ([]Event, error) {
 	}
 	return []Event{UsageSettledLate{
 		Request: p.Request, ReservedAt: p.At, WasCharged: p.Charged, Charged: c.Charged, Delta: delta,
-		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier, Postings: postings,
+		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier,
+		Reason: validText(c.Reason), Postings: postings,
 	}}, nil
 }
 
 func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
 	if p, ok := s.Presumed[c.Reservation]; ok {
-		return settleLate(s, p, Settle{Reservation: c.Reservation, Charged: p.Amount, Basis: BasisPresumed})
+		return settleLate(s, p, Settle{Reservation: c.Reservation, Charged: p.Amount, Basis: BasisPresumed, Reason: c.Reason})
 	}
 	r, ok := s.Open[c.Reservation]
 	if !ok {
@@ -157,7 +158,7 @@ func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
 
 func decideRelease(s State, c Release) ([]Event, error) {
 	if p, ok := s.Presumed[c.Reservation]; ok {
-		return settleLate(s, p, Settle{Reservation: c.Reservation, Basis: BasisProvider})
+		return settleLate(s, p, Settle{Reservation: c.Reservation, Basis: BasisProvider, Reason: c.Reason})
 	}
 	r, ok := s.Open[c.Reservation]
 	if !ok {

@@ -133,7 +133,7 @@ type BudgetDefined struct {
 	Period   Period      `json:"period"`
 	Scope    Scope       `json:"scope"`
 	Limit    Amount      `json:"limitUsd"`
-	AlertsAt []Threshold `json:"alertsAtPpm,omitempty"`
+	AlertsAt []Threshold `json:"alertsAt,omitempty"`
 	Source   Source      `json:"source"`
 	Actor    Actor       `json:"actor"`
 }
@@ -143,7 +143,7 @@ type BudgetChanged struct {
 	Budget   BudgetID    `json:"budgetId"`
 	Limit    Amount      `json:"limitUsd"`
 	OldLimit Amount      `json:"oldLimitUsd"`
-	AlertsAt []Threshold `json:"alertsAtPpm,omitempty"`
+	AlertsAt []Threshold `json:"alertsAt,omitempty"`
 	Source   Source      `json:"source"`
 	Postings []Posting   `json:"postings,omitempty"`
 	Actor    Actor       `json:"actor"`
@@ -159,7 +159,7 @@ type BudgetRetired struct {
 type BudgetThresholdCrossed struct {
 	Budget    BudgetID  `json:"budgetId"`
 	Account   AccountID `json:"account"`
-	Threshold Threshold `json:"thresholdPpm"`
+	Threshold Threshold `json:"threshold"`
 	Limit     Amount    `json:"limitUsd"`
 	Use       Amount    `json:"usedUsd"`
 }

@@ -104,6 +104,7 @@ type UsageSettledLate struct {
 	Usage         Usage     `json:"usage"`
 	AnsweredModel string    `json:"answeredModel,omitempty"`
 	AnsweredTier  Tier      `json:"answeredTier,omitempty"`
+	Reason        string    `json:"reason,omitempty"`
 	Postings      []Posting `json:"postings"`
 }
 

@@ -188,7 +188,7 @@ func (v *validator) check(path string, schema map[string]any, value any) {
 	if ref, ok := schema["$ref"].(string); ok {
 		schema = v.root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
 	}
-	if kind, ok := schema["type"].(string); ok && kind != kindOf(value) {
+	if kind, ok := schema["type"].(string); ok && !isKind(value, kind) {
 		v.problems = append(v.problems, fmt.Sprintf("%s: %v is no %s", path, value, kind))
 		return
 	}
@@ -207,6 +207,12 @@ func (v *validator) check(path string, schema map[string]any, value any) {
 			v.problems = append(v.problems, path+": "+value+" is none of the values")
 		}
 	}
+}
+
+// isKind tells whether a value has a type; every JSON number is a number, whatever it looks like.
+func isKind(value any, kind string) bool {
+	_, number := value.(float64)
+	return kindOf(value) == kind || (number && kind == "number")
 }
 
 func (v *validator) checkObject(path string, schema, value map[string]any) {

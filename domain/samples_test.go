@@ -80,7 +80,7 @@ func usageSamples() []Event {
 		ReservationExpired{Request: requestSample(), ReservedAt: reserved, Reserved: hold, Charged: hold, Postings: postingSamples()},
 		UsageSettledLate{
 			Request: requestSample(), ReservedAt: reserved, WasCharged: hold, Charged: usd("0.002"), Delta: usd("-0.48988"), Basis: BasisCounted,
-			Usage: usage, AnsweredModel: "gpt-4-0613", AnsweredTier: TierDefault, Postings: postingSamples(),
+			Usage: usage, AnsweredModel: "gpt-4-0613", AnsweredTier: TierDefault, Reason: "found in the log", Postings: postingSamples(),
 		},
 		UsageAdjusted{
 			Reservation: reservationSample, Delta: usd("-1.25"), Reason: "credit note 12", Idempotency: "adj-1", Postings: postingSamples(), Actor: "admin",

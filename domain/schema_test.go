@@ -31,7 +31,7 @@ func meaning(name string) string {
 		"addedUsd":          "What the hold grew by.",
 		"adopted":           "Reservations made earlier that count here too.",
 		"agedUsd":           "Spend that left the window.",
-		"alertsAtPpm":       "Shares of the limit to be told at, in parts per million.",
+		"alertsAt":          "Shares of the limit to be told at, such as 0.8.",
 		"answeredModel":     "Model the provider says it used.",
 		"answeredTier":      "Service tier the provider says it billed.",
 		"apiKeyId":          "Id of the tenant's API key; no secret.",
@@ -72,7 +72,7 @@ func meaning(name string) string {
 		"spentUsd":          "What was charged.",
 		"stream":            "Whether the client asked for a stream.",
 		"tags":              "Tags of the request, or pinned by the key.",
-		"thresholdPpm":      "Share of the limit, in parts per million.",
+		"threshold":         "Share of the limit, such as 0.8.",
 		"timezone":          "IANA time zone.",
 		"usage":             "Tokens the charge was computed from.",
 		"usedUsd":           "Spent and held.",
@@ -236,6 +236,8 @@ func valueSchema(f field, said map[string]string, defs *object) object {
 		return object{{"type", "string"}, {"pattern", `^-?[0-9]+(\.[0-9]{1,9})?$`}}
 	case reflect.TypeFor[time.Time](), reflect.TypeFor[*time.Time]():
 		return object{{"type", "string"}, {"format", "date-time"}}
+	case reflect.TypeFor[Threshold]():
+		return object{{"type", "number"}}
 	case reflect.TypeFor[Zone]():
 		return object{{"type", "string"}}
 	case reflect.TypeFor[map[string]string]():

@@ -51,8 +51,9 @@ func Slug(name string) string {
 	return strings.TrimRight(b.String(), "-")
 }
 
-// Zone is an IANA time zone name and what it stands for. The zero Zone is UTC. The rules come from the
-// database embedded in the binary (time/tzdata), so a zone means the same on every machine.
+// Zone is an IANA time zone name and what it stands for. The zero Zone is UTC. The rules are those of the
+// machine's database or, where it has none, of the one embedded in the binary (time/tzdata). Machines may
+// differ in them: that is why window.opened records the bounds, and the first to open a window decides.
 type Zone struct {
 	name     string
 	location *time.Location

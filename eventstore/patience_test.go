@@ -247,3 +247,34 @@ func TestCloseEndsWithoutADatabase(t *testing.T) {
 		t.Error("the caller waits for ever")
 	}
 }
+
+func TestSettlementOutlastsADatabaseThatSaysNo(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l, s := openLedger(t, url), openStore(t, url)
+	tenant := fresh(t, l, 1000)
+	r := reserve(10)
+	do(t, l, tenant, r)
+	// Postgres answers, and cannot: as when it is read-only after a failover, or its disk is full.
+	rename := func(from, to string) {
+		t.Helper()
+		if _, err := s.Pool().Exec(within(t), `alter function `+from+` rename to `+to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("ledger_append", "ledger_append_gone")
+	settled := make(chan error, 1)
+	go func() {
+		_, err := l.Do(within(t), tenant, settle(r.Reservation, 7))
+		settled <- err
+	}()
+	if _, err := l.Do(within(t), tenant, reserve(1)); !errors.Is(err, domain.ErrUnavailable) {
+		t.Errorf("a reservation meanwhile: %v", err)
+	}
+	rename("ledger_append_gone", "ledger_append")
+	if err := <-settled; err != nil {
+		t.Errorf("the settlement: %v", err)
+	}
+	agree(t, l, s, tenant)
+	verified(t, url)
+}

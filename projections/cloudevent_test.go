@@ -138,8 +138,10 @@ func TestRunsOfTheOutboxAreJoinedAndCut(t *testing.T) {
 		return run{Tenant: tenant, After: after, Upto: upto}
 	}
 	rows := []row{
-		{ID: 1, Runs: []run{of("a", 0, 3), of("b", 5, 6)}}, {ID: 2, Runs: []run{of("a", 3, 4)}},
-		{ID: 3, Runs: []run{of("b", 6, 10), of("a", 7, 8)}}, {ID: 4, Runs: []run{of("a", 8, 9)}},
+		{ID: 1, Runs: []run{of("a", 0, 3), of("b", 5, 6)}},
+		{ID: 2, Runs: []run{of("a", 3, 4)}},
+		{ID: 3, Runs: []run{of("b", 6, 10), of("a", 7, 8)}},
+		{ID: 4, Runs: []run{of("a", 8, 9)}},
 	}
 	runs := coalesce(rows)
 	if want := []run{of("a", 0, 4), of("b", 5, 10), of("a", 7, 9)}; !reflect.DeepEqual(runs, want) {

@@ -166,13 +166,13 @@ func (c *counters) send(ctx context.Context, runs []run) ([]string, error) {
 		return nil, fmt.Errorf("apply registers: %w", err)
 	}
 	replies := make([]string, len(runs))
-	for i, command := range commands {
-		reply, err := command.Text()
+	for i, r := range runs {
+		reply, err := commands[i].Text()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") { // a Redis that was started anew
-			reply, err = c.applying.Eval(ctx, c.client, []string{registersKey(runs[i].tenant)}, arguments[i]...).Text()
+			reply, err = c.applying.Eval(ctx, c.client, []string{registersKey(r.tenant)}, arguments[i]...).Text()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("apply registers of %s: %w", runs[i].tenant, err)
+			return nil, fmt.Errorf("apply registers of %s: %w", r.tenant, err)
 		}
 		replies[i] = reply
 	}

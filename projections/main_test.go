@@ -52,7 +52,11 @@ type world struct {
 
 func newWorld(tb testing.TB, redisURL string) *world {
 	tb.Helper()
-	url := testenv.Database(tb)
+	return newWorldOn(tb, testenv.Database(tb), redisURL)
+}
+
+func newWorldOn(tb testing.TB, url, redisURL string) *world {
+	tb.Helper()
 	store, err := eventstore.OpenStore(tb.Context(), url)
 	if err != nil {
 		tb.Fatal(err)

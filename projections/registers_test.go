@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
@@ -53,9 +52,22 @@ func runOf(events []domain.Recorded) run {
 	return run{tenant: first.Tenant, after: first.Version - 1, upto: last.Version, events: events}
 }
 
+// dice are random numbers that a seed repeats (splitmix64).
+type dice struct{ state uint64 }
+
+func newDice(seed uint64) *dice { return &dice{state: seed} }
+
+func (d *dice) intN(n int) int {
+	d.state += 0x9e3779b97f4a7c15
+	z := d.state
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return int((z ^ z>>31) % uint64(n))
+}
+
 // stream makes the events of a tenant's life of some weeks, at random, and calls after with what each
 // command recorded and the state it led to.
-func stream(t *testing.T, random *rand.Rand, commands int, after func(domain.State, []domain.Recorded, time.Time)) {
+func stream(t *testing.T, random *dice, commands int, after func(domain.State, []domain.Recorded, time.Time)) {
 	t.Helper()
 	s, now := domain.NewState("a"), time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)
 	var open []domain.ReservationID
@@ -69,44 +81,44 @@ func stream(t *testing.T, random *rand.Rand, commands int, after func(domain.Sta
 	}
 	do(domain.CreateTenant{Name: "a", Actor: "admin"})
 	for range commands {
-		now = now.Add(time.Duration(random.IntN(int(8 * time.Hour))))
-		switch random.IntN(12) {
+		now = now.Add(time.Duration(random.intN(int(8 * time.Hour))))
+		switch random.intN(12) {
 		case 0:
 			budgets++
 			periods := domain.CalendarPeriods()
 			do(domain.DefineBudget{
-				ID: domain.BudgetID(fmt.Sprintf("bud|%d", budgets)), Period: periods[random.IntN(len(periods))],
-				Limit: domain.Amount(random.IntN(10_000)), Source: domain.SourceAdmin, AlertsAt: []domain.Threshold{500_000, 1_000_000}[:random.IntN(3)],
+				ID: domain.BudgetID(fmt.Sprintf("bud|%d", budgets)), Period: periods[random.intN(len(periods))],
+				Limit: domain.Amount(random.intN(10_000)), Source: domain.SourceAdmin, AlertsAt: []domain.Threshold{500_000, 1_000_000}[:random.intN(3)],
 			})
 		case 1:
-			if len(s.Budgets) > 0 && random.IntN(3) == 0 {
-				do(domain.RetireBudget{ID: s.Budgets[random.IntN(len(s.Budgets))].ID})
+			if len(s.Budgets) > 0 && random.intN(3) == 0 {
+				do(domain.RetireBudget{ID: s.Budgets[random.intN(len(s.Budgets))].ID})
 			}
 		case 2:
-			zone, err := domain.ParseZone([]string{"UTC", "Asia/Tokyo", "America/Los_Angeles"}[random.IntN(3)])
+			zone, err := domain.ParseZone([]string{"UTC", "Asia/Tokyo", "America/Los_Angeles"}[random.intN(3)])
 			if err != nil {
 				t.Fatal(err)
 			}
 			do(domain.ChangeTenant{Zone: &zone})
 		case 3, 4, 5, 6, 7:
 			id := domain.ReservationID(uuid.NewString())
-			do(domain.Reserve{Request: domain.Request{Reservation: id}, Amount: domain.Amount(random.IntN(300)), TTL: time.Hour})
+			do(domain.Reserve{Request: domain.Request{Reservation: id}, Amount: domain.Amount(random.intN(300)), TTL: time.Hour})
 			open = append(open, id)
 		default:
 			if len(open) == 0 {
 				continue
 			}
-			i := random.IntN(len(open))
+			i := random.intN(len(open))
 			id := open[i]
 			open = append(open[:i], open[i+1:]...)
-			switch random.IntN(3) {
+			switch random.intN(3) {
 			case 0:
 				do(domain.Release{Reservation: id})
 			case 1:
-				do(domain.Settle{Reservation: id, Charged: domain.Amount(random.IntN(400)), Basis: domain.BasisProvider})
+				do(domain.Settle{Reservation: id, Charged: domain.Amount(random.intN(400)), Basis: domain.BasisProvider})
 			default:
 				do(domain.SettlePresumed{Reservation: id})
-				if random.IntN(2) == 0 {
+				if random.intN(2) == 0 {
 					do(domain.Settle{Reservation: id, Charged: 7, Basis: domain.BasisProvider})
 				}
 			}
@@ -119,21 +131,21 @@ func TestRegistersAreWhatTheStreamAmountsTo(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			c, random := newCounters(t), rand.New(rand.NewPCG(seed, 2)) //nolint:forbidigo // the source is the test's seed
+			c, random := newCounters(t), newDice(seed)
 			var all, pending []domain.Recorded
 			stream(t, random, 250, func(s domain.State, recorded []domain.Recorded, now time.Time) {
 				all, pending = append(all, recorded...), append(pending, recorded...)
-				if random.IntN(4) > 0 {
+				if random.intN(4) > 0 {
 					return // longer runs
 				}
 				// Some of what was applied before comes again in front of it.
-				from := max(0, len(all)-len(pending)-random.IntN(20))
+				from := max(0, len(all)-len(pending)-random.intN(20))
 				if reply := c.sent(t, runOf(all[from:])); reply != replyApplied {
 					t.Fatalf("version %d: %s", s.Version, reply)
 				}
 				pending = nil
-				if random.IntN(3) == 0 {
-					if reply := c.sent(t, runOf(all[random.IntN(len(all)):])); reply != replyDuplicate {
+				if random.intN(3) == 0 {
+					if reply := c.sent(t, runOf(all[random.intN(len(all)):])); reply != replyDuplicate {
 						t.Fatalf("repeated: %s", reply)
 					}
 				}
@@ -160,7 +172,7 @@ func TestRunBehindAGapChangesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCounters(t)
 	var all []domain.Recorded
-	stream(t, rand.New(rand.NewPCG(1, 1)), 40, func(_ domain.State, r []domain.Recorded, _ time.Time) { all = append(all, r...) }) //nolint:forbidigo // the source is the test's seed
+	stream(t, newDice(1), 40, func(_ domain.State, r []domain.Recorded, _ time.Time) { all = append(all, r...) })
 	if reply := c.sent(t, runOf(all[1:])); reply != replyGap {
 		t.Errorf("without the first event: %s", reply)
 	}
@@ -178,7 +190,7 @@ func TestOlderSnapshotNeverReplacesNewerRegisters(t *testing.T) {
 	t.Parallel()
 	c := newCounters(t)
 	var states []domain.State
-	stream(t, rand.New(rand.NewPCG(1, 1)), 40, func(s domain.State, _ []domain.Recorded, _ time.Time) { states = append(states, s.Clone()) }) //nolint:forbidigo // the source is the test's seed
+	stream(t, newDice(1), 40, func(s domain.State, _ []domain.Recorded, _ time.Time) { states = append(states, s.Clone()) })
 	older, newer := states[10], states[20]
 	for _, step := range []struct {
 		s     domain.State
@@ -199,7 +211,7 @@ func TestKeyOfAnotherTypeIsReplaced(t *testing.T) {
 	c := newCounters(t)
 	var last domain.State
 	var all []domain.Recorded
-	stream(t, rand.New(rand.NewPCG(1, 1)), 20, func(s domain.State, r []domain.Recorded, _ time.Time) { //nolint:forbidigo // the source is the test's seed
+	stream(t, newDice(1), 20, func(s domain.State, r []domain.Recorded, _ time.Time) {
 		last, all = s.Clone(), append(all, r...)
 	})
 	c.client.Set(t.Context(), registersKey("a"), "x", 0)
@@ -226,7 +238,7 @@ func TestScriptsAreLoadedIntoARedisThatLostThem(t *testing.T) {
 	c.client = redis.NewClient(options)
 	defer func() { _ = c.client.Close() }()
 	var all []domain.Recorded
-	stream(t, rand.New(rand.NewPCG(1, 1)), 20, func(_ domain.State, r []domain.Recorded, _ time.Time) { all = append(all, r...) }) //nolint:forbidigo // the source is the test's seed
+	stream(t, newDice(1), 20, func(_ domain.State, r []domain.Recorded, _ time.Time) { all = append(all, r...) })
 	c.sent(t, runOf(all[:5]))
 	if err := c.client.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
@@ -251,7 +263,7 @@ func TestRegistersThatNobodyVouchesForAreNotRead(t *testing.T) {
 	r := &Registers{client: c.client, states: states, metrics: newMetrics()}
 	now := time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)
 	var last domain.State
-	stream(t, rand.New(rand.NewPCG(1, 1)), 100, func(s domain.State, _ []domain.Recorded, _ time.Time) { last = s.Clone() }) //nolint:forbidigo // the source is the test's seed
+	stream(t, newDice(1), 100, func(s domain.State, _ []domain.Recorded, _ time.Time) { last = s.Clone() })
 	if len(last.Budgets) == 0 {
 		t.Fatal("this seed leaves no budget")
 	}

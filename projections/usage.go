@@ -45,7 +45,13 @@ var moveCursorsSQL string
 type usage struct {
 	pool    *pgxpool.Pool
 	metrics *Metrics
+	// applied is what the cursors were when they were last seen. Cursors only rise, so repetitions need no
+	// look at the database; after a rebuild, when they begin anew, the comparison does.
+	applied map[domain.TenantID]int64
 }
+
+// appliedMost bounds what usage remembers: some megabytes.
+const appliedMost = 50_000
 
 // UsageStore is what the projector of the UsageLedger reads, and where it writes.
 type UsageStore interface {
@@ -59,7 +65,7 @@ func NewUsage(cfg Config, store UsageStore) (*Projector, error) {
 	if _, err := cfg.options(); err != nil {
 		return nil, err
 	}
-	return newProjector(cfg, store, &usage{pool: store.Pool(), metrics: cfg.Metrics}), nil
+	return newProjector(cfg, store, &usage{pool: store.Pool(), metrics: cfg.Metrics, applied: map[domain.TenantID]int64{}}), nil
 }
 
 func (u *usage) name() string { return usageName }
@@ -98,7 +104,15 @@ func (u *usage) apply(ctx context.Context, batch []entry) (failures, error) {
 	for _, e := range batch {
 		versions[e.tenant] = append(versions[e.tenant], e.version)
 	}
-	return u.advance(ctx, slices.Collect(maps.Keys(versions)), versions)
+	var tenants []domain.TenantID
+	for tenant, heard := range versions {
+		if slices.Max(heard) > u.applied[tenant] {
+			tenants = append(tenants, tenant)
+			continue
+		}
+		u.metrics.applied.WithLabelValues(usageName, "duplicate").Add(float64(len(heard)))
+	}
+	return u.advance(ctx, tenants, versions)
 }
 
 func (u *usage) catchUp(ctx context.Context, tenants []domain.TenantID) (failures, error) {
@@ -158,7 +172,7 @@ type step struct {
 // of the database by itself: rows and cursors are lost together and written again.
 func (u *usage) step(ctx context.Context, tenants []domain.TenantID, heard map[domain.TenantID][]int64) (step, error) {
 	done := step{failed: failures{}}
-	var applied int
+	var ledger *usageRows
 	var cursors map[domain.TenantID]int64
 	err := pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
 		var err error
@@ -178,19 +192,27 @@ func (u *usage) step(ctx context.Context, tenants []domain.TenantID, heard map[d
 		if err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
-		ledger := newUsageRows(cursors)
+		ledger = newUsageRows(cursors)
 		for _, e := range entries {
 			ledger.add(e)
 		}
 		done.failed, done.more = ledger.failed, ledger.unfinished(each)
-		applied = ledger.events
 		return ledger.write(ctx, tx)
 	})
 	if err != nil {
 		return step{}, fmt.Errorf("project usage: %w", err)
 	}
-	u.count(heard, tenants, cursors, applied)
+	u.remember(cursors, ledger.upto)
+	u.count(heard, tenants, cursors, ledger.events)
 	return done, nil
+}
+
+func (u *usage) remember(cursors, upto map[domain.TenantID]int64) {
+	if len(u.applied) > appliedMost {
+		clear(u.applied)
+	}
+	maps.Copy(u.applied, cursors)
+	maps.Copy(u.applied, upto)
 }
 
 // lockCursors makes the cursors that are missing and locks all, in one order everywhere.

@@ -202,10 +202,56 @@ func TestWorkerStartsBeforeItsRedis(t *testing.T) {
 	w.converge(tenant)
 }
 
+func TestPostgresOutageIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	server := testenv.Server(t)
+	w := newWorldOn(t, server.URL(), testenv.Redis(t))
+	w.worker()
+	tenant := w.tenant("a")
+	w.spend(tenant, 10)
+	if err := server.StopImmediate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.OutboxDepth(t.Context()); err == nil {
+		t.Error("postgres is not down")
+	}
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("postgres", func() error { return w.store.Ping(t.Context()) })
+	w.spend(tenant, 10)
+	w.converge(tenant)
+}
+
+func TestRelayThatLostItsLockLeadsAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Redis(t))
+	relay, err := projections.NewRelay(w.cfg, w.store)
+	w.run(relay, err)
+	tenant := w.tenant("a")
+	w.eventually("published", func() error { return w.publishedTo(tenant) })
+	var killed int
+	if err := w.pool.QueryRow(t.Context(), `select count(pg_terminate_backend(l.pid)) from pg_locks l join pg_database d on d.oid = l.database
+		where l.locktype = 'advisory' and d.datname = current_database()`).Scan(&killed); err != nil || killed != 1 {
+		t.Fatalf("%d sessions ended, %v", killed, err)
+	}
+	w.eventually("another session leads", func() error {
+		var leads int
+		err := w.pool.QueryRow(t.Context(), `select count(*) from pg_locks l join pg_database d on d.oid = l.database
+			where l.locktype = 'advisory' and d.datname = current_database()`).Scan(&leads)
+		if err == nil && leads != 1 {
+			err = fmt.Errorf("%d leaders", leads)
+		}
+		return err
+	})
+	w.spend(tenant, 5)
+	w.eventually("published again", func() error { return w.publishedTo(tenant) })
+}
+
 func TestConfigurationWithoutRedisIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testenv.Redis(t))
-	w.cfg.RedisURL = "postgres://user:secret@somewhere" //nolint:gosec // no secret, the test's
+	w.cfg.RedisURL = "postgres://user:secret@somewhere"
 	if _, err := projections.NewWorker(w.cfg, w.store, w.ledger); err == nil {
 		t.Error("a worker was made")
 	}

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"testing"
 
@@ -170,11 +169,4 @@ func TestTheOfficialClientSeesAStreamThatBreaksOff(t *testing.T) {
 		t.Errorf("after %d chunks: %v", chunks, err)
 	}
 	g.presumed("acme", "stream_cut")
-}
-
-func ExampleServer() {
-	// A program talks to the gateway by changing two lines of its own.
-	client := openai.NewClient(option.WithBaseURL("http://localhost:3000/v1"), option.WithAPIKey("bgk_…"))
-	fmt.Println(len(client.Options))
-	// Output: 2
 }

@@ -35,7 +35,7 @@ func TestTheHoldIsTheDearestOutcome(t *testing.T) {
 		{"the tier asked for", "default", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"priority",` + message, "priority", 10},
 		{"a cheaper tier asked for", "default", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"flex",` + message, "flex", 10},
 		{"the tier of the installation", "priority", chatPath, `{"model":"o3","max_tokens":10,` + message, "priority", 10},
-		{"auto is the tier of the installation", "flex", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"auto",` + message, "flex", 10},
+		{"auto is the tier of the installation", "priority", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"auto",` + message, "priority", 10},
 		{"auto of the installation is the dearest", "auto", chatPath, `{"model":"o3","max_tokens":10,` + message, "auto", 10},
 		{"a named tier beats auto", "auto", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"default",` + message, "default", 10},
 		{"a long prompt is dearer as a whole", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"prompt":` + ones(272_000) + `}`, "default", 10},

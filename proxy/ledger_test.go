@@ -49,7 +49,7 @@ func (d *directory) Adopt(ctx context.Context, id domain.TenantID) error {
 	if err != nil && !errors.Is(err, domain.ErrTenantExists) {
 		return err
 	}
-	_, err = d.ledger.Do(ctx, id, domain.DefineBudget{ID: "bud_1", Period: domain.Monthly, Limit: 5_000_000, Source: domain.SourceDemo, Actor: "gateway"})
+	_, err = d.ledger.Do(ctx, id, domain.DefineBudget{ID: "bud_1", Period: domain.Monthly, Limit: 50_000_000, Source: domain.SourceDemo, Actor: "gateway"})
 	return err
 }
 

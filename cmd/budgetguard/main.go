@@ -8,7 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // zones mean the same on every machine, also in an image without zoneinfo
+	_ "time/tzdata" // for images without zoneinfo
 
 	"github.com/spf13/cobra"
 )

@@ -35,13 +35,14 @@ type target struct {
 	closed  figures
 	rates   []float64 // of the closed loop's rounds, answers per second
 	behind  time.Duration
+	counts  counts // of the closed loop
 	flowing streamed
 }
 
 // figures are an outcome with what it cost.
 type figures struct {
 	outcome
-	proxyCPU, storageCPU, workerCPU time.Duration
+	proxyCPU, postgresCPU, redisCPU, workerCPU time.Duration
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -68,6 +69,7 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	b.showLatencies()
 	b.showThroughput()
+	b.showCounts()
 	b.showStreams()
 	if err := b.reconcile(ctx); err != nil {
 		return err
@@ -139,10 +141,19 @@ func (b *bench) round(ctx context.Context, round int) error {
 	}
 	b.say("round %d of %d: throughput with %d clients", round+1, b.rounds, b.clients)
 	for _, t := range b.turns(round) {
+		before, err := b.stage.count(ctx)
+		if err != nil {
+			return err
+		}
 		f, behind, err := b.measure(ctx, t, func() outcome { return b.saturate(ctx, t, round) })
 		if err != nil {
 			return err
 		}
+		after, err := b.stage.count(ctx)
+		if err != nil {
+			return err
+		}
+		t.counts.add(before, after)
 		t.rates = append(t.rates, f.rate())
 		t.closed.join(f)
 		t.behind = max(t.behind, behind)
@@ -190,7 +201,8 @@ func (b *bench) measure(ctx context.Context, t *target, use func() outcome) (fig
 		}
 	}
 	after := b.usage(t)
-	f.proxyCPU, f.storageCPU, f.workerCPU = after.proxyCPU-before.proxyCPU, after.storageCPU-before.storageCPU, after.workerCPU-before.workerCPU
+	f.proxyCPU, f.workerCPU = after.proxyCPU-before.proxyCPU, after.workerCPU-before.workerCPU
+	f.postgresCPU, f.redisCPU = after.postgresCPU-before.postgresCPU, after.redisCPU-before.redisCPU
 	return f, behind, nil
 }
 
@@ -201,7 +213,7 @@ func (b *bench) usage(t *target) figures {
 		f.proxyCPU = cpuTime(t.proxy.cmd.Process.Pid)
 	}
 	if t.guarded {
-		f.storageCPU = cpuTime(b.stage.postgres.PID()) + cpuTime(b.stage.redis.PID())
+		f.postgresCPU, f.redisCPU = cpuTime(b.stage.postgres.PID()), cpuTime(b.stage.redis.PID())
 		f.workerCPU = cpuTime(b.stage.worker.cmd.Process.Pid)
 	}
 	return f
@@ -210,7 +222,8 @@ func (b *bench) usage(t *target) figures {
 func (f *figures) join(other figures) {
 	f.outcome.join(other.outcome)
 	f.proxyCPU += other.proxyCPU
-	f.storageCPU += other.storageCPU
+	f.postgresCPU += other.postgresCPU
+	f.redisCPU += other.redisCPU
 	f.workerCPU += other.workerCPU
 }
 

@@ -78,14 +78,14 @@ func micros(used time.Duration, answers int) string {
 
 func (f *figures) cpu() []string {
 	n := len(f.latencies)
-	return []string{micros(f.proxyCPU, n), micros(f.storageCPU, n), micros(f.workerCPU, n)}
+	return []string{micros(f.proxyCPU, n), micros(f.postgresCPU, n), micros(f.redisCPU, n), micros(f.workerCPU, n)}
 }
 
 func (b *bench) showLatencies() {
 	b.show("\nLatency in ms at a fixed rate, counted from the time each request was due; + is above direct\n\n")
 	for _, rate := range b.rates {
 		t := table{}
-		t.add(fmt.Sprintf("%d/s", rate), "p50", "p90", "p99", "p99.9", "+p50", "+p90", "+p99", "+p99.9", "errors", "us CPU: proxy", "storage", "worker")
+		t.add(fmt.Sprintf("%d/s", rate), "p50", "p90", "p99", "p99.9", "+p50", "+p90", "+p99", "+p99.9", "errors", "us CPU: proxy", "Postgres", "Redis", "worker")
 		direct := spread(b.targets[0].open[rate].latencies)
 		for i, target := range b.targets {
 			f := target.open[rate]
@@ -106,7 +106,7 @@ func (b *bench) showLatencies() {
 func (b *bench) showThroughput() {
 	b.show("Requests per second, %d clients, each with one request at a time; median of %d\n\n", b.clients, b.rounds)
 	t := table{}
-	t.add("", "requests/s", "of plain", "p50 ms", "p99 ms", "errors", "us CPU: proxy", "storage", "worker", "worker behind", "rounds")
+	t.add("", "requests/s", "of plain", "p50 ms", "p99 ms", "errors", "us CPU: proxy", "Postgres", "Redis", "worker", "worker behind", "rounds")
 	plain := median(b.targets[1].rates)
 	for i, target := range b.targets {
 		f := &target.closed

@@ -58,7 +58,7 @@ func commands(t *testing.T) []string {
 // settings are the variables that the program reads.
 func settings(t *testing.T) []string {
 	t.Helper()
-	return matches(t, `\{"([A-Z][A-Z_]+)", `)
+	return matches(t, `\{"([A-Z][A-Z_]+)", "[^"]*", (?:true|false), `)
 }
 
 func matches(t *testing.T, pattern string) []string {
