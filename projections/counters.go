@@ -207,13 +207,13 @@ func (c *counters) compared(ctx context.Context, ahead []domain.TenantID) error 
 			return err
 		}
 		state, err := c.states.State(ctx, tenant)
+		switch {
+		case err != nil:
+			err = c.drop(ctx, tenant)
+		case state.Version < before[tenant]:
+			err = c.put(ctx, state, true)
+		}
 		if err != nil {
-			return fmt.Errorf("read the state of %s: %w", tenant, err)
-		}
-		if state.Version >= before[tenant] {
-			continue
-		}
-		if err := c.put(ctx, state, true); err != nil {
 			return err
 		}
 	}
@@ -238,10 +238,14 @@ func (c *counters) refill(ctx context.Context, tenants []domain.TenantID) (failu
 				failed[tenant] = err
 				mu.Unlock()
 			}
-			return wrap(c.client.Del(filling, registersKey(tenant)).Err(), "drop registers")
+			return c.drop(filling, tenant)
 		})
 	}
 	return failed, group.Wait()
+}
+
+func (c *counters) drop(ctx context.Context, tenant domain.TenantID) error {
+	return wrap(c.client.Del(ctx, registersKey(tenant)).Err(), "drop registers of "+string(tenant))
 }
 
 func (c *counters) put(ctx context.Context, s domain.State, force bool) error {

@@ -13,7 +13,8 @@ func TestTheHoldIsTheDearestOutcome(t *testing.T) {
 	t.Parallel()
 	ones := func(n int) string { return "[" + strings.Repeat("1,", n-1) + "1]" }
 	message := `"messages":[{"role":"user","content":"hello"}]}`
-	for _, c := range []struct {
+	gateways := map[domain.Tier]*gateway{}
+	for i, c := range []struct {
 		rule       string
 		configured domain.Tier
 		path, body string
@@ -43,21 +44,23 @@ func TestTheHoldIsTheDearestOutcome(t *testing.T) {
 		{"a long prompt at flex", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"service_tier":"flex","prompt":` + ones(272_000) + `}`, "flex", 10},
 		{"just not a long prompt", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"prompt":` + ones(271_000) + `}`, "default", 10},
 	} {
-		t.Run(c.rule, func(t *testing.T) {
-			t.Parallel()
-			g := start(t, setup{config: func(cfg *proxy.Config) { cfg.ServiceTier = c.configured }})
-			post(t, g.url+c.path, c.body, "X-API-Key", g.tenant("acme", "100")).want(t, 200)
-			s := g.settled("acme")
-			if s.Tier != c.tier || s.Estimate.CompletionTokens != c.completion {
-				t.Errorf("held for %d tokens at %s, want %d at %s", s.Estimate.CompletionTokens, s.Tier, c.completion, c.tier)
-			}
-			model, _ := catalogue().Model(s.Model)
-			want, err := model.Bound(c.tier, s.Estimate.PromptTokens, c.completion, s.ReservedAt)
-			check(t, err)
-			if s.Reserved != want || s.Charged > s.Reserved || s.Usage.Prompt > s.Estimate.PromptTokens {
-				t.Errorf("held %s, want %s; charged %s", s.Reserved, want, s.Charged)
-			}
-		})
+		g := gateways[c.configured]
+		if g == nil {
+			g = start(t, setup{config: func(cfg *proxy.Config) { cfg.ServiceTier = c.configured }})
+			gateways[c.configured] = g
+		}
+		tenant, header := g.inCase(i)
+		post(t, g.url+c.path, c.body, header...).want(t, 200)
+		s := g.settled(tenant)
+		if s.Tier != c.tier || s.Estimate.CompletionTokens != c.completion {
+			t.Errorf("%s: held for %d tokens at %s, want %d at %s", c.rule, s.Estimate.CompletionTokens, s.Tier, c.completion, c.tier)
+		}
+		model, _ := catalogue().Model(s.Model)
+		want, err := model.Bound(c.tier, s.Estimate.PromptTokens, c.completion, s.ReservedAt)
+		check(t, err)
+		if s.Reserved != want || s.Charged > s.Reserved || s.Usage.Prompt > s.Estimate.PromptTokens {
+			t.Errorf("%s: held %s, want %s; charged %s", c.rule, s.Reserved, want, s.Charged)
+		}
 	}
 }
 

@@ -23,46 +23,46 @@ func TestHostileBodiesAreRefusedAndNothingIsForwardedOrHeld(t *testing.T) {
 	_, _ = w.Write([]byte(chat("")))
 	check(t, w.Close())
 	for name, body := range map[string]string{
-		"a duplicate model":           `{"model":"gpt-3.5-turbo","model":"gpt-4",` + messages + `}`,
-		"a duplicate by an escape":    `{"model":"gpt-3.5-turbo","mod\u0065l":"gpt-4",` + messages + `}`,
-		"a nested duplicate":          `{"model":"gpt-3.5-turbo","messages":[{"role":"user","content":"a","content":"b"}]}`,
-		"a case variant":              `{"model":"gpt-3.5-turbo","Model":"gpt-4",` + messages + `}`,
-		"a case variant of a cap":     chat(`"Max_Tokens":1,`),
-		"a Kelvin sign":               chat(`"max_to\u212Aens":1,`),
-		"a case variant of usage":     chat(`"stream":true,"stream_options":{"Include_Usage":true},`),
-		"deep nesting":                chat(`"x":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `,`),
-		"unclosed nesting":            strings.Repeat(`{"a":`, 100_000),
-		"invalid UTF-8":               chat("\"x\":\"\xff\","),
-		"overlong UTF-8":              chat("\"x\":\"\xc0\xaf\","),
-		"a byte order mark":           "\ufeff" + chat(""),
-		"UTF-16":                      "{\x00\"\x00}\x00",
-		"trailing data":               chat("") + chat(""),
-		"a trailing comma":            `{"model":"gpt-3.5-turbo",` + messages + `,}`,
-		"an array":                    "[" + chat("") + "]",
-		"a string":                    `"hello"`,
-		"nothing":                     "",
-		"white space":                 " \n",
-		"NaN":                         chat(`"temperature":NaN,`),
-		"a comment":                   chat(`/* x */`),
-		"a control character":         chat("\"x\":\"\n\","),
-		"a NUL":                       "{\"model\":\"gpt-3.5-turbo\x00\"," + messages + "}",
-		"a NUL in the model":          `{"model":"gpt-3.5-turbo\u0000",` + messages + `}`,
-		"a huge model name":           `{"model":"` + strings.Repeat("x", 1<<20) + `",` + messages + `}`,
-		"no messages":                 `{"model":"gpt-3.5-turbo"}`,
-		"a model that is a number":    `{"model":3,` + messages + `}`,
-		"a negative cap":              chat(`"max_tokens":-1,`),
-		"a fraction of a cap":         chat(`"max_tokens":1.5,`),
-		"a cap beyond all numbers":    chat(`"max_tokens":1e999,`),
-		"a cap that is text":          chat(`"max_tokens":"5",`),
-		"no choices":                  chat(`"n":0,`),
-		"too many choices":            chat(`"n":129,`),
-		"stream as a number":          chat(`"stream":1,`),
-		"a part of unknown type":      `{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"video","video":"x"}]}]}`,
-		"web search":                  chat(`"web_search_options":{},`),
-		"other models":                chat(`"models":["gpt-4"],`),
-		"spoken answers":              chat(`"modalities":["audio"],`),
-		"a paid tool":                 chat(`"tools":[{"type":"web_search"}],`),
-		"gzip without saying so":      gz.String(),
+		"a duplicate model":        `{"model":"gpt-3.5-turbo","model":"gpt-4",` + messages + `}`,
+		"a duplicate by an escape": `{"model":"gpt-3.5-turbo","mod\u0065l":"gpt-4",` + messages + `}`,
+		"a nested duplicate":       `{"model":"gpt-3.5-turbo","messages":[{"role":"user","content":"a","content":"b"}]}`,
+		"a case variant":           `{"model":"gpt-3.5-turbo","Model":"gpt-4",` + messages + `}`,
+		"a case variant of a cap":  chat(`"Max_Tokens":1,`),
+		"a Kelvin sign":            chat(`"max_to\u212Aens":1,`),
+		"a case variant of usage":  chat(`"stream":true,"stream_options":{"Include_Usage":true},`),
+		"deep nesting":             chat(`"x":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `,`),
+		"unclosed nesting":         strings.Repeat(`{"a":`, 100_000),
+		"invalid UTF-8":            chat("\"x\":\"\xff\","),
+		"overlong UTF-8":           chat("\"x\":\"\xc0\xaf\","),
+		"a byte order mark":        "\ufeff" + chat(""),
+		"UTF-16":                   "{\x00\"\x00}\x00",
+		"trailing data":            chat("") + chat(""),
+		"a trailing comma":         `{"model":"gpt-3.5-turbo",` + messages + `,}`,
+		"an array":                 "[" + chat("") + "]",
+		"a string":                 `"hello"`,
+		"nothing":                  "",
+		"white space":              " \n",
+		"NaN":                      chat(`"temperature":NaN,`),
+		"a comment":                chat(`/* x */`),
+		"a control character":      chat("\"x\":\"\n\","),
+		"a NUL":                    "{\"model\":\"gpt-3.5-turbo\x00\"," + messages + "}",
+		"a NUL in the model":       `{"model":"gpt-3.5-turbo\u0000",` + messages + `}`,
+		"a huge model name":        `{"model":"` + strings.Repeat("x", 1<<20) + `",` + messages + `}`,
+		"no messages":              `{"model":"gpt-3.5-turbo"}`,
+		"a model that is a number": `{"model":3,` + messages + `}`,
+		"a negative cap":           chat(`"max_tokens":-1,`),
+		"a fraction of a cap":      chat(`"max_tokens":1.5,`),
+		"a cap beyond all numbers": chat(`"max_tokens":1e999,`),
+		"a cap that is text":       chat(`"max_tokens":"5",`),
+		"no choices":               chat(`"n":0,`),
+		"too many choices":         chat(`"n":129,`),
+		"stream as a number":       chat(`"stream":1,`),
+		"a part of unknown type":   `{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"video","video":"x"}]}]}`,
+		"web search":               chat(`"web_search_options":{},`),
+		"other models":             chat(`"models":["gpt-4"],`),
+		"spoken answers":           chat(`"modalities":["audio"],`),
+		"a paid tool":              chat(`"tools":[{"type":"web_search"}],`),
+		"gzip without saying so":   gz.String(),
 	} {
 		r := post(t, g.url+chatPath, body, "X-API-Key", key)
 		if r.status != 400 || r.code() == "" || r.header.Get("X-Request-Id") == "" {
@@ -139,11 +139,15 @@ func TestABodyOf50MegabytesIsRefusedBeforeTheUpload(t *testing.T) {
 	if !strings.HasPrefix(answer, "HTTP/1.1 413 ") {
 		t.Errorf("got %s", answer)
 	}
-	big := strings.Repeat(" ", 40<<20) + chat("")
-	r := send(t, request(t, http.MethodPost, g.url+chatPath, struct{ *strings.Reader }{strings.NewReader(big)}, "X-API-Key", key)) // chunked
-	if r.status != 413 && r.err == nil {
-		t.Errorf("chunked: got %d %s", r.status, r.body)
-	}
+	g.nothingForwarded()
+}
+
+func TestABodyOfUnknownLengthIsCutAtTheLimit(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{config: func(c *proxy.Config) { c.MaxBody = 1 << 16 }})
+	key := g.tenant("acme", "100")
+	body := struct{ *strings.Reader }{strings.NewReader(strings.Repeat(" ", 1<<16) + chat(""))} // of a type without a length
+	send(t, request(t, http.MethodPost, g.url+chatPath, body, "X-API-Key", key)).want(t, 413)
 	g.nothingForwarded()
 }
 
@@ -155,7 +159,7 @@ func raw(version, key, more, body string, length int) string {
 
 func TestARefusalComesBeforeTheUpload(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = 300 * time.Millisecond }})
 	for name, c := range map[string]struct {
 		key, more, want string
 	}{
@@ -183,6 +187,40 @@ func TestATruncatedBodyIs400(t *testing.T) {
 		t.Errorf("a slow body held the connection for %s", took)
 	}
 	g.nothingForwarded()
+}
+
+func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = 300 * time.Millisecond }})
+	began := time.Now()
+	for path, want := range map[string]string{chatPath: "401", "/v1/models": "404"} {
+		text := strings.Replace(raw("HTTP/1.1", "bgk_nobodys", "", "", 1000), chatPath, path, 1)
+		if answer := rawExchange(t, g.url, text); !strings.HasPrefix(answer, "HTTP/1.1 "+want) {
+			t.Errorf("%s: got %q", path, answer)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("two requests without their bodies held connections for %s", took)
+	}
+	g.nothingForwarded()
+}
+
+func TestTheNextRequestOfAConnectionHasItsOwnTime(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = 200 * time.Millisecond }})
+	key := g.tenant("acme", "100")
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	for _, secret := range []string{"bgk_nobodys", key, "bgk_nobodys", key} {
+		answer, err := client.Do(request(t, http.MethodPost, g.url+chatPath, strings.NewReader(chat("")), "X-API-Key", secret))
+		check(t, err)
+		if _, err := readAll(answer); err != nil || (answer.StatusCode == 200) != (secret == key) {
+			t.Errorf("got %d %v", answer.StatusCode, err)
+		}
+		timer := time.NewTimer(300 * time.Millisecond) // longer than a body may take
+		<-timer.C
+	}
 }
 
 func TestASlowAnswerIsNotCutByTheBodysTimeout(t *testing.T) {

@@ -177,7 +177,10 @@ func (g *gateway) openHolds() int64 {
 // quiet waits until no hold is open.
 func (g *gateway) quiet() {
 	g.tb.Helper()
-	eventually(g.tb, "the last hold closes", func() bool { return g.openHolds() == 0 })
+	eventually(g.tb, "the last hold closes", func() bool {
+		n, err := g.store.OpenHolds(context.WithoutCancel(g.tb.Context()))
+		return err == nil && n == 0
+	})
 }
 
 // charges is what was settled of all tenants, and whether any window is above its limit by more than the

@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/proxy/request"
@@ -42,8 +41,6 @@ func (x *exchange) read() error {
 	if x.r.ContentLength > x.s.cfg.MaxBody { // refused before the upload
 		return &http.MaxBytesError{Limit: x.s.cfg.MaxBody}
 	}
-	connection := http.NewResponseController(x.w)
-	_ = connection.SetReadDeadline(x.s.cfg.Now().Add(x.s.cfg.BodyTimeout)) // a reader without deadlines only lacks the guard
 	x.body, err = io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, x.s.cfg.MaxBody))
 	var large *http.MaxBytesError
 	switch {
@@ -52,7 +49,7 @@ func (x *exchange) read() error {
 	case err != nil:
 		return badRequest("invalid_request", "", "the body could not be read to its end")
 	}
-	_ = connection.SetReadDeadline(time.Time{}) // from here on a read that ends says that the client has gone
+	x.bodyRead()
 	x.asked, err = request.Parse(x.route, x.body)
 	return err
 }

@@ -98,6 +98,7 @@ func (s *Server) enter() bool {
 
 func (s *Server) unknown(c echo.Context) error {
 	w, r := c.Response(), c.Request()
+	s.boundBody(w, refusedBodyTimeout)
 	id := requestID(r)
 	w.Header().Set("X-Request-Id", id)
 	p := &problem{status: http.StatusNotFound, code: "not_found", message: "Not found", detail: "this endpoint is not proxied: only what can be priced is"}
@@ -124,8 +125,8 @@ type exchange struct {
 	body   []byte
 	priced priced
 	held   hold
-	// answering says that the status has been written.
-	answering bool
+	// uploaded says that the body was read to its end, answering that the status has been written.
+	uploaded, answering bool
 	// decision is what became of the request, empty until that is known.
 	decision string
 }
@@ -147,6 +148,7 @@ func (x *exchange) begin(status int) {
 // serve is the way of a request, from authentication to settlement.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, route request.Route) {
 	x := &exchange{s: s, w: w, r: r, route: route, id: requestID(r), started: s.cfg.Now()}
+	s.boundBody(w, s.cfg.BodyTimeout)
 	w.Header().Set("X-Request-Id", x.id)
 	if !s.enter() {
 		x.decided(x.refuse(unavailable(errShutdown)))
@@ -174,6 +176,9 @@ func (x *exchange) admit() error {
 
 // refuse answers with an error of ours and returns its code.
 func (x *exchange) refuse(err error) string {
+	if !x.uploaded {
+		x.s.boundBody(x.w, refusedBodyTimeout)
+	}
 	p := problemOf(err)
 	level := slog.LevelDebug
 	if p.status >= http.StatusInternalServerError {
@@ -183,6 +188,22 @@ func (x *exchange) refuse(err error) string {
 		slog.String("code", p.code), slog.String("tenant", string(x.who.tenant)), slog.Any("cause", p.cause))
 	x.s.writeProblem(x.w, x.r, x.id, p)
 	return p.code
+}
+
+// refusedBodyTimeout is how long net/http may wait for the rest of a body that nobody wants: it takes that
+// in before it sends the refusal, and without a bound a client that sends nothing more would hold the
+// connection for ever.
+const refusedBodyTimeout = 5 * time.Second
+
+// boundBody ends reading from the client after a time. A writer without deadlines only lacks the guard.
+func (s *Server) boundBody(w http.ResponseWriter, most time.Duration) {
+	_ = http.NewResponseController(w).SetReadDeadline(s.cfg.Now().Add(min(most, s.cfg.BodyTimeout)))
+}
+
+// bodyRead lifts the bound: from here on a read that ends says that the client has gone.
+func (x *exchange) bodyRead() {
+	x.uploaded = true
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
 }
 
 // recovered turns a panic into a 500 or, where the answer has begun, into a connection that breaks off,

@@ -96,8 +96,8 @@ func (g *gateway) presumed(id domain.TenantID, reason string) {
 	if s.Basis != domain.BasisPresumed || s.Charged != s.Reserved || s.Reason != reason {
 		g.tb.Errorf("want the whole hold presumed because of %q, got %+v", reason, s)
 	}
-	if n := g.metric("budgetguard_presumed_total", reason); n != 1 {
-		g.tb.Errorf("%v presumptions are counted", n)
+	if n := g.metric("budgetguard_presumed_total", reason); n < 1 {
+		g.tb.Errorf("no presumption is counted because of %q", reason)
 	}
 }
 
@@ -125,7 +125,7 @@ func TestTheStatusOfACompleteAnswerSaysWhatIsBilled(t *testing.T) {
 		526: false, 527: false, 528: false, 529: false, 599: false,
 	} {
 		tenant := domain.TenantID(fmt.Sprint("t", status))
-		r := g.chat(g.tenant(tenant, "100"), "", "X-Request-Id", fmt.Sprint("status-", status)).want(t, status)
+		r := g.chat(g.tenant(tenant, ""), "", "X-Request-Id", fmt.Sprint("status-", status)).want(t, status)
 		if want := fmt.Sprint("it is ", status); string(r.body) != want && status != 204 && status != 304 {
 			t.Errorf("%d: body %q", status, r.body)
 		}
@@ -153,28 +153,32 @@ func TestTheStatusOfACompleteAnswerSaysWhatIsBilled(t *testing.T) {
 
 func TestASuccessThatSaysNothingOfItsCostIsPresumed(t *testing.T) {
 	t.Parallel()
-	for name, upstream := range map[string]http.HandlerFunc{
-		"an empty body":               canned(200, "application/json", ""),
-		"a page":                      canned(200, "text/html", "<h1>welcome</h1>"),
-		"an error":                    canned(200, "application/json", `{"error":{"message":"overloaded"}}`),
-		"a list":                      canned(200, "application/json", `[]`),
-		"broken JSON":                 canned(200, "application/json", `{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1`),
-		"two answers":                 canned(200, "application/json", `{"choices":[{}]}{"choices":[{}]}`),
-		"an empty stream":             canned(200, "text/event-stream", ""),
-		"a stream of comments":        canned(200, "text/event-stream", ": ping\n\n: ping\n\n"),
-		"a stream of an error": canned(200, "text/event-stream", "data: {\"error\":{\"message\":\"overloaded\"}}\n\n"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			g := start(t, setup{books: unbilled, upstream: upstream})
-			r := g.chat(g.tenant("acme", "100"), "").want(t, 200)
-			if !bytes.Equal(r.body, g.forwarded().answer) {
-				t.Errorf("got %q", r.body)
-			}
-			if s := g.settled("acme"); s.Basis != domain.BasisPresumed || s.Charged != s.Reserved {
-				t.Errorf("settled %+v", s)
-			}
-		})
+	cases := []struct{ name, kind, body string }{
+		{"an empty body", "application/json", ""},
+		{"a page", "text/html", "<h1>welcome</h1>"},
+		{"an error", "application/json", `{"error":{"message":"overloaded"}}`},
+		{"a list", "application/json", `[]`},
+		{"an object", "application/json", `{}`},
+		{"broken JSON", "application/json", `{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1`},
+		{"two answers", "application/json", `{"choices":[{}]}{"choices":[{}]}`},
+		{"an empty stream", "text/event-stream", ""},
+		{"a stream of comments", "text/event-stream", ": ping\n\n: ping\n\n"},
+		{"a stream of an error", "text/event-stream", `data: {"error":{"message":"overloaded"}}` + "\n\n"},
+	}
+	var handlers []http.HandlerFunc
+	for _, c := range cases {
+		handlers = append(handlers, canned(200, c.kind, c.body))
+	}
+	g := start(t, setup{books: unbilled, upstream: inTurn(handlers...)})
+	for i, c := range cases {
+		tenant, header := g.inCase(i)
+		r := post(t, g.url+chatPath, chat(""), header...).want(t, 200)
+		if string(r.body) != c.body || r.header.Get("X-BudgetGuard-Cost-Usd") != "" {
+			t.Errorf("%s: got %q %v", c.name, r.body, r.header)
+		}
+		if s := g.settled(tenant); s.Basis != domain.BasisPresumed || s.Charged != s.Reserved {
+			t.Errorf("%s: settled %+v", c.name, s)
+		}
 	}
 }
 
@@ -186,7 +190,7 @@ func answered(model, tier string, prompt, completion int) string {
 
 func TestTheModelAndTierThatAnsweredAreWhatIsPaid(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
+	cases := []struct {
 		rule, answer string
 		want         domain.Amount
 	}{
@@ -198,15 +202,19 @@ func TestTheModelAndTierThatAnsweredAreWhatIsPaid(t *testing.T) {
 		{"a cheaper tier", answered("o3", "flex", 1000, 100), 1_400_000},
 		{"a tier nobody knows is paid like the one asked for", answered("o3", "warp", 1000, 100), 2_800_000},
 		{"a model without that tier is paid like what was asked for", answered("gpt-3.5-turbo", "priority", 1000, 100), 2_800_000},
-	} {
-		t.Run(c.rule, func(t *testing.T) {
-			t.Parallel()
-			g := start(t, setup{books: unbilled, upstream: canned(200, "application/json", c.answer)})
-			post(t, g.url+chatPath, `{"model":"o3","messages":[]}`, "X-API-Key", g.tenant("acme", "100")).want(t, 200)
-			if s := g.settled("acme"); s.Charged != c.want || s.Basis != domain.BasisProvider {
-				t.Errorf("charged %s, want %s: %+v", s.Charged, c.want, s)
-			}
-		})
+		{"whoever does not say is paid like what was asked for", `{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100}}`, 2_800_000},
+	}
+	var handlers []http.HandlerFunc
+	for _, c := range cases {
+		handlers = append(handlers, canned(200, "application/json", c.answer))
+	}
+	g := start(t, setup{books: unbilled, upstream: inTurn(handlers...)})
+	for i, c := range cases {
+		tenant, header := g.inCase(i)
+		post(t, g.url+chatPath, `{"model":"o3","messages":[]}`, header...).want(t, 200)
+		if s := g.settled(tenant); s.Charged != c.want || s.Basis != domain.BasisProvider {
+			t.Errorf("%s: charged %s, want %s: %+v", c.rule, s.Charged, c.want, s)
+		}
 	}
 }
 
@@ -271,25 +279,25 @@ func TestAnAnswerThatBreaksOffIs502AndPresumed(t *testing.T) {
 	half := func(header ...string) http.HandlerFunc {
 		return canned(200, "application/json", `{"choices"`, append(header, "Content-Length", "500")...)
 	}
-	for name, upstream := range map[string]http.HandlerFunc{
-		"in the middle":            half(),
-		"in a compression unknown": half("Content-Encoding", "br"),
-		"in an error":              canned(400, "application/json", `{"err`, "Content-Length", "500"),
-		"in the middle of gzip":    canned(200, "application/json", zipped(answered("gpt-4o", "", 1, 1))[:30], "Content-Encoding", "gzip"),
-		"after a flush":            cutAfter("application/json", `{"choices"`),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			g := start(t, setup{books: unbilled, upstream: upstream})
-			r := g.chat(g.tenant("acme", "100"), "").want(t, 502)
-			if r.code() != "upstream_unreachable" || r.header.Get("Content-Encoding") != "" {
-				t.Errorf("got %q %v", r.body, r.header)
-			}
-			g.presumed("acme", "answer_cut")
-			if n := g.metric("budgetguard_requests_total", "forwarded"); n != 1 {
-				t.Errorf("%v forwarded requests are counted", n)
-			}
-		})
+	handlers := []http.HandlerFunc{
+		half(),
+		half("Content-Encoding", "br"),
+		canned(400, "application/json", `{"err`, "Content-Length", "500"),
+		canned(200, "application/json", zipped(answered("gpt-4o", "", 1, 1))[:30], "Content-Encoding", "gzip"),
+		canned(200, "application/json", "no gzip", "Content-Encoding", "gzip"),
+		cutAfter("application/json", `{"choices"`),
+	}
+	g := start(t, setup{books: unbilled, upstream: inTurn(handlers...)})
+	for i := range handlers {
+		tenant, header := g.inCase(i)
+		r := post(t, g.url+chatPath, chat(""), header...).want(t, 502)
+		if r.code() != "upstream_unreachable" || r.header.Get("Content-Encoding") != "" {
+			t.Errorf("case %d: got %q %v", i, r.body, r.header)
+		}
+		g.presumed(tenant, "answer_cut")
+	}
+	if n := g.metric("budgetguard_requests_total", "forwarded"); int(n) != len(handlers) {
+		t.Errorf("%v forwarded requests are counted", n)
 	}
 }
 

@@ -116,8 +116,8 @@ func TestReadingOnAfterTheClientHasGoneEndsAtTheBound(t *testing.T) {
 	for _, bound := range []time.Duration{0, 20 * time.Millisecond} {
 		g := start(t, setup{books: atLeast, config: func(c *proxy.Config) { c.DrainTimeout = bound }})
 		key := g.tenant("acme", "100")
-		g.settings(t, func(s *mockupstream.Settings) { s.TokensPerSecond = 5 })
-		g.stream(key, `"max_tokens":50,`, 2)
+		g.settings(t, func(s *mockupstream.Settings) { s.TokensPerSecond = 20 })
+		g.stream(key, `"max_tokens":200,`, 2)
 		g.presumed("acme", "drain_bound")
 	}
 }
@@ -169,7 +169,7 @@ func TestTheEndOfAStreamSaysWhatIsCharged(t *testing.T) {
 	t.Parallel()
 	const kind = "text/event-stream"
 	both := strings.ReplaceAll(usage, `"choices":[]`, `"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]`)
-	for _, c := range []struct {
+	cases := []struct {
 		rule     string
 		upstream http.HandlerFunc
 		want     string // what the client gets
@@ -195,18 +195,21 @@ func TestTheEndOfAStreamSaysWhatIsCharged(t *testing.T) {
 		{"closed, nothing marks the end", closing(delta + delta), delta + delta + broken, 8_209_000, domain.BasisPresumed},
 		{"comments and CRLF pass", canned(200, kind, ": ping\r\n\r\n"+strings.ReplaceAll(delta+usage+done, "\n", "\r\n")), ": ping\r\n\r\n" + strings.ReplaceAll(delta+done, "\n", "\r\n"), 20_000, domain.BasisProvider},
 		{"what follows [DONE] is read", canned(200, kind, delta+done+usage), delta + done, 20_000, domain.BasisProvider},
-	} {
-		t.Run(c.rule, func(t *testing.T) {
-			t.Parallel()
-			g := start(t, setup{books: unbilled, upstream: c.upstream})
-			r := g.chat(g.tenant("acme", "100"), `"stream":true,`).want(t, 200)
-			if string(r.body) != c.want {
-				t.Errorf("got\n%s\nwant\n%s", r.body, c.want)
-			}
-			if s := g.settled("acme"); s.Charged != c.charged || s.Basis != c.basis {
-				t.Errorf("charged %s (%s), want %s (%s)", s.Charged, s.Basis, c.charged, c.basis)
-			}
-		})
+	}
+	var handlers []http.HandlerFunc
+	for _, c := range cases {
+		handlers = append(handlers, c.upstream)
+	}
+	g := start(t, setup{books: unbilled, upstream: inTurn(handlers...)})
+	for i, c := range cases {
+		tenant, header := g.inCase(i)
+		r := post(t, g.url+chatPath, chat(`"stream":true,`), header...).want(t, 200)
+		if string(r.body) != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.rule, r.body, c.want)
+		}
+		if s := g.settled(tenant); s.Charged != c.charged || s.Basis != c.basis {
+			t.Errorf("%s: charged %s (%s), want %s (%s)", c.rule, s.Charged, s.Basis, c.charged, c.basis)
+		}
 	}
 }
 

@@ -9,10 +9,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/budgetguard/budgetguard/domain"
 )
 
 // recorder keeps what reaches the provider.
@@ -39,8 +42,11 @@ type tee struct {
 }
 
 func (t *tee) Write(p []byte) (int, error) {
+	const most = 1 << 20 // no test looks further
 	t.r.mu.Lock()
-	t.r.seen[t.at].answer = append(t.r.seen[t.at].answer, p...)
+	if kept := &t.r.seen[t.at].answer; len(*kept) < most {
+		*kept = append(*kept, p[:min(len(p), most)]...)
+	}
 	t.r.mu.Unlock()
 	return t.ResponseWriter.Write(p)
 }
@@ -204,6 +210,24 @@ func cutAfter(kind, text string) http.HandlerFunc {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// inTurn is a provider that answers a request with the id "case-3" by the third of the handlers.
+func inTurn(handlers ...http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(strings.TrimPrefix(r.Header.Get("X-Request-Id"), "case-"))
+		if err != nil {
+			panic(err)
+		}
+		handlers[n](w, r)
+	}
+}
+
+// inCase is the id of a request that inTurn understands, and a tenant of its own with a key.
+func (g *gateway) inCase(n int) (tenant domain.TenantID, header []string) {
+	g.tb.Helper()
+	tenant = domain.TenantID("case-" + strconv.Itoa(n))
+	return tenant, []string{"X-API-Key", g.tenant(tenant, "100"), "X-Request-Id", string(tenant)}
 }
 
 // golden compares text with a file under testdata.

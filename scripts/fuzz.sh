@@ -5,6 +5,7 @@ set -eu
 
 time=${1:?how long each target runs, such as 30s}
 only=${2:-} # part of a name
+# shellcheck disable=SC2016 # a group of sed, not a variable
 targets=$(grep -rE '^func Fuzz[A-Za-z0-9_]*\(' --include='*_test.go' . |
   sed -E 's#^(.*)/[^/]*_test\.go:func (Fuzz[A-Za-z0-9_]*)\(.*#\1 \2#' | grep -F "$only" | sort)
 if [ -z "$targets" ]; then

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,7 +12,24 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/internal/embedded"
 )
+
+// scratch is a data directory that the servers' user can reach, also when the tests run as root.
+func scratch(t *testing.T) string {
+	t.Helper()
+	root, err := embedded.Scratch("budgetguard-dev-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, "data")
+	t.Cleanup(func() {
+		if err := errors.Join(embedded.Remove(dir), os.RemoveAll(root)); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
 
 // note reads dev.env of a data directory.
 func note(t *testing.T, dir string) devNote {
@@ -38,7 +56,7 @@ func founding(t *testing.T, gateway string) answer {
 
 func TestDevAnswersTheFoundingLinesReaches402AndKeepsEverything(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := scratch(t)
 	env := []string{"PORT=0"}
 	p := start(t, env, "dev", "--data", dir)
 	p.line(t, "Stop with Ctrl-C")
@@ -153,7 +171,7 @@ func raise(t *testing.T, n devNote) {
 
 func TestDevBudgetVariablesBeatTheDemoBudget(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := scratch(t)
 	p := start(t, []string{"PORT=0", "BUDGET_DAILY_DEMO=0.5", "DEFAULT_BUDGET_USD=2"}, "dev", "--data", dir)
 	p.line(t, "Stop with Ctrl-C")
 	if line := p.line(t, "  daily "); !strings.Contains(line, "0.5 of 0.5") {

@@ -155,6 +155,7 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 	if err = g.watch(); err != nil {
 		return g, configError("REDIS_URL: %w", err)
 	}
+	cfg.registry.MustRegister(newLagCollector(g.lags))
 	if g.policy, err = policy.Load(cfg.policyPath); err != nil {
 		return g, configError("OPA_POLICY_PATH: %w", err)
 	}

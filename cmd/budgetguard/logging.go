@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/term"
 )
 
@@ -20,11 +23,21 @@ func logger(v *values, w io.Writer) *slog.Logger {
 			format = "text"
 		}
 	}
-	if format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
-	}
-	if format != "json" {
+	log := slog.New(slog.NewJSONHandler(w, options))
+	switch format {
+	case "json":
+	case "text":
+		log = slog.New(slog.NewTextHandler(w, options))
+	default:
 		v.check("LOG_FORMAT", errFormat)
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	redis.SetLogger(redisLog{log})
+	return log
+}
+
+// redisLog takes what go-redis says, which is every dial that failed: whoever needs Redis says it better.
+type redisLog struct{ log *slog.Logger }
+
+func (r redisLog) Printf(ctx context.Context, format string, args ...any) {
+	r.log.DebugContext(ctx, "redis", slog.String("said", fmt.Sprintf(format, args...)))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/budgetguard/budgetguard/admin"
 	"github.com/budgetguard/budgetguard/eventstore"
 )
 
@@ -40,22 +41,59 @@ func ledgerMetrics(r *prometheus.Registry, store *eventstore.Store) func(eventst
 
 // gauge reads its value when it is scraped; it is missing where the database does not answer in time.
 func gauge(name, help string, read func(context.Context) (int64, error)) prometheus.Collector {
-	const patience = 2 * time.Second
-	return &lazyGauge{desc: prometheus.NewDesc(name, help, nil, nil), read: read, patience: patience}
+	return &lazyGauge{desc: prometheus.NewDesc(name, help, nil, nil), read: read}
 }
 
+// scrapePatience bounds what one scrape asks of the database.
+const scrapePatience = 2 * time.Second
+
 type lazyGauge struct {
-	desc     *prometheus.Desc
-	read     func(context.Context) (int64, error)
-	patience time.Duration
+	desc *prometheus.Desc
+	read func(context.Context) (int64, error)
 }
 
 func (g *lazyGauge) Describe(descs chan<- *prometheus.Desc) { descs <- g.desc }
 
 func (g *lazyGauge) Collect(metrics chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), g.patience)
+	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
 	defer cancel()
 	if n, err := g.read(ctx); err == nil {
 		metrics <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(n))
+	}
+}
+
+// lagCollector shows how far the relay and the projections are behind, in events and seconds.
+type lagCollector struct {
+	events, seconds *prometheus.Desc
+	read            func(context.Context) ([]admin.ProjectionLag, error)
+}
+
+func newLagCollector(read func(context.Context) ([]admin.ProjectionLag, error)) *lagCollector {
+	labels := []string{"projection"}
+	return &lagCollector{
+		events:  prometheus.NewDesc("budgetguard_lag_events", "Events that a projection has still to apply, as this process measures it.", labels, nil),
+		seconds: prometheus.NewDesc("budgetguard_lag_seconds", "Age of the oldest event that a projection has still to apply.", labels, nil),
+		read:    read,
+	}
+}
+
+func (c *lagCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- c.events
+	descs <- c.seconds
+}
+
+func (c *lagCollector) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
+	defer cancel()
+	lags, err := c.read(ctx)
+	if err != nil {
+		return
+	}
+	for _, l := range lags {
+		if l.Err != nil {
+			continue // missing is honest, zero would not be
+		}
+		metrics <- prometheus.MustNewConstMetric(c.events, prometheus.GaugeValue, float64(l.Events), l.Name)
+		metrics <- prometheus.MustNewConstMetric(c.seconds, prometheus.GaugeValue, l.Age.Seconds(), l.Name)
 	}
 }

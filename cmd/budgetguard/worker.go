@@ -156,7 +156,7 @@ func (g *gateway) lags(ctx context.Context) ([]admin.ProjectionLag, error) {
 	}
 	shown := make([]admin.ProjectionLag, len(lags))
 	for i, l := range lags {
-		shown[i] = admin.ProjectionLag{Name: l.Name, Events: l.Events, Tenants: l.Tenants, Age: l.Age}
+		shown[i] = admin.ProjectionLag(l)
 	}
 	return shown, nil
 }

@@ -192,7 +192,7 @@ func newClock() *clock {
 	return c
 }
 
-func (c *clock) now() time.Time        { return time.Unix(0, c.nanos.Load()).UTC() }
+func (c *clock) now() time.Time       { return time.Unix(0, c.nanos.Load()).UTC() }
 func (c *clock) pass(d time.Duration) { c.nanos.Add(int64(d)) }
 
 func TestWithoutRedisEachGatewayLimitsByItselfUntilItIsBack(t *testing.T) {

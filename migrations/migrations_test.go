@@ -1,0 +1,145 @@
+package migrations_test
+
+import (
+	"context"
+	"flag"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/budgetguard/budgetguard/internal/testenv"
+	"github.com/budgetguard/budgetguard/migrations"
+)
+
+var update = flag.Bool("update", false, "write testdata/schema.golden.txt anew")
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m, testenv.WithLeakCheck())) }
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// all is how many migrations there are.
+func all(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".sql") {
+			n++
+		}
+	}
+	return n
+}
+
+func pending(t *testing.T, url string, want int) {
+	t.Helper()
+	if got, err := migrations.Pending(bounded(t), url); err != nil || got != want {
+		t.Errorf("%d pending, %v; want %d", got, err, want)
+	}
+}
+
+func TestUpRunsEachMigrationOnce(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	pending(t, url, all(t))
+	ran, err := migrations.Up(bounded(t), url)
+	if err != nil || len(ran) != all(t) {
+		t.Fatalf("%v, %v", ran, err)
+	}
+	for i, m := range ran {
+		if m.Version != int64(i+1) || !strings.HasSuffix(m.Name, ".sql") {
+			t.Errorf("%+v ran in place %d", m, i+1)
+		}
+	}
+	pending(t, url, 0)
+	if again, err := migrations.Up(bounded(t), url); err != nil || len(again) != 0 {
+		t.Errorf("the second time: %v, %v", again, err)
+	}
+}
+
+func TestUpAtOnceByManyRunsEachMigrationOnce(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	total := 0
+	for range 3 {
+		wg.Go(func() {
+			ran, err := migrations.Up(bounded(t), url)
+			mu.Lock()
+			defer mu.Unlock()
+			total += len(ran)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if total != all(t) {
+		t.Errorf("%d ran in all", total)
+	}
+	pending(t, url, 0)
+}
+
+func TestErrorsSayWhatWasWanted(t *testing.T) {
+	t.Parallel()
+	nowhere := "postgres://nobody@127.0.0.1:1/none?connect_timeout=1"
+	if _, err := migrations.Up(bounded(t), nowhere); err == nil || !strings.HasPrefix(err.Error(), "migrate: ") {
+		t.Error(err)
+	}
+	if _, err := migrations.Pending(bounded(t), nowhere); err == nil || !strings.HasPrefix(err.Error(), "read migration status: ") {
+		t.Error(err)
+	}
+}
+
+// TestSchemaIsTheGoldenOne shows in a review what a migration changes. Partitions of event are left out:
+// their names are months.
+func TestSchemaIsTheGoldenOne(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	if _, err := migrations.Up(bounded(t), url); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(bounded(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	query, err := os.ReadFile("testdata/schema.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := conn.Query(bounded(t), string(query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(lines, "\n") + "\n"
+	const golden = "testdata/schema.golden.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the schema is not %s; if that is right, run go test ./migrations -update\ngot\n%s", golden, got)
+	}
+}
