@@ -18,4 +18,10 @@
 // its compare-and-set. Under the same lock the hash at the first expected version tells which of the
 // other two it was. A caller that stopped waiting has its reservation released then: it knows that it
 // forwarded nothing.
+//
+// # When a stream is not what was written
+//
+// A cold load looks at the last two events, the head and the newest version this gateway saw committed.
+// Where they disagree the tenant fails closed with ErrTampered, every time, and the others go on. The whole
+// proof is package audit's.
 package eventstore

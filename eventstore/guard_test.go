@@ -24,12 +24,12 @@ type desk struct {
 }
 
 // newDesk makes a tenant with a monthly budget and an open window in which 10 of 100 are held.
-func newDesk(t testing.TB, url string) *desk {
-	t.Helper()
-	l := openLedger(t, url)
-	d := &desk{tb: t, pool: openPool(t, url), tenant: fresh(t, l, 100)}
-	do(t, l, d.tenant, reserve(10))
-	d.reload(openStore(t, url))
+func newDesk(tb testing.TB, url string) *desk {
+	tb.Helper()
+	l := openLedger(tb, url)
+	d := &desk{tb: tb, pool: openPool(tb, url), tenant: fresh(tb, l, 100)}
+	do(tb, l, d.tenant, reserve(10))
+	d.reload(openStore(tb, url))
 	return d
 }
 

@@ -30,76 +30,76 @@ func TestMain(m *testing.M) {
 }
 
 // wall is the clock of the machine: what cmd gives a ledger.
-func wall() time.Time { return time.Now() } //nolint:forbidigo // the one clock of these tests
+func wall() time.Time { return time.Now() }
 
 // patience bounds every wait: far more than a loaded machine needs.
 const patience = 60 * time.Second
 
 // within is the test's context with a bound.
-func within(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+func within(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // openLedger opens a ledger that is closed at the end of the test, drained.
-func openLedger(t testing.TB, url string, change ...func(*eventstore.Config)) *eventstore.Ledger {
-	t.Helper()
-	cfg := eventstore.Config{URL: url, Now: wall, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
+func openLedger(tb testing.TB, url string, change ...func(*eventstore.Config)) *eventstore.Ledger {
+	tb.Helper()
+	cfg := eventstore.Config{URL: url, Now: wall, Logger: slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	for _, c := range change {
 		c(&cfg)
 	}
-	l, err := eventstore.OpenLedger(t.Context(), cfg)
+	l, err := eventstore.OpenLedger(tb.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := l.Close(ctx); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return l
 }
 
-func openStore(t testing.TB, url string) *eventstore.Store {
-	t.Helper()
-	s, err := eventstore.OpenStore(t.Context(), url)
+func openStore(tb testing.TB, url string) *eventstore.Store {
+	tb.Helper()
+	s, err := eventstore.OpenStore(tb.Context(), url)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s
 }
 
-func openPool(t testing.TB, url string) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.New(t.Context(), url)
+func openPool(tb testing.TB, url string) *pgxpool.Pool {
+	tb.Helper()
+	pool, err := pgxpool.New(tb.Context(), url)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
+	tb.Cleanup(pool.Close)
 	return pool
 }
 
 // do carries out a command that must succeed.
-func do(t testing.TB, l *eventstore.Ledger, tenant domain.TenantID, c domain.Command) []domain.Recorded {
-	t.Helper()
-	records, err := l.Do(within(t), tenant, c)
+func do(tb testing.TB, l *eventstore.Ledger, tenant domain.TenantID, c domain.Command) []domain.Recorded {
+	tb.Helper()
+	records, err := l.Do(within(tb), tenant, c)
 	if err != nil {
-		t.Fatalf("%T: %v", c, err)
+		tb.Fatalf("%T: %v", c, err)
 	}
 	return records
 }
 
 // fresh makes a tenant with a monthly budget.
-func fresh(t testing.TB, l *eventstore.Ledger, limit domain.Amount) domain.TenantID {
-	t.Helper()
+func fresh(tb testing.TB, l *eventstore.Ledger, limit domain.Amount) domain.TenantID {
+	tb.Helper()
 	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
-	do(t, l, tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
-	do(t, l, tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: limit, Source: domain.SourceAdmin, Actor: "admin"})
+	do(tb, l, tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	do(tb, l, tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: limit, Source: domain.SourceAdmin, Actor: "admin"})
 	return tenant
 }
 
@@ -120,51 +120,51 @@ func settle(id domain.ReservationID, charged domain.Amount) domain.Settle {
 }
 
 // verified fails the test unless the whole ledger verifies.
-func verified(t testing.TB, url string) audit.Report {
-	t.Helper()
-	report, err := audit.Verify(within(t), openPool(t, url), audit.Options{})
+func verified(tb testing.TB, url string) audit.Report {
+	tb.Helper()
+	report, err := audit.Verify(within(tb), openPool(tb, url), audit.Options{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, v := range report.Violations {
-		t.Error(v)
+		tb.Error(v)
 	}
 	return report
 }
 
 // eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	ctx := within(t)
+func eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
+	ctx := within(tb)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("it never came to be that %s", what)
+			tb.Fatalf("it never came to be that %s", what)
 		}
 	}
 }
 
 // scalar reads one number.
-func scalar(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) int64 {
-	t.Helper()
+func scalar(tb testing.TB, pool *pgxpool.Pool, sql string, args ...any) int64 {
+	tb.Helper()
 	var n int64
-	if err := pool.QueryRow(within(t), sql, args...).Scan(&n); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+	if err := pool.QueryRow(within(tb), sql, args...).Scan(&n); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
 	}
 	return n
 }
 
 // readAll reads a tenant's stream.
-func readAll(t testing.TB, s *eventstore.Store, tenant domain.TenantID) []domain.Recorded {
-	t.Helper()
+func readAll(tb testing.TB, s *eventstore.Store, tenant domain.TenantID) []domain.Recorded {
+	tb.Helper()
 	var all []domain.Recorded
 	for {
-		records, err := s.Read(within(t), tenant, int64(len(all)), 1000)
+		records, err := s.Read(within(tb), tenant, int64(len(all)), 1000)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, records...)
 		if len(records) < 1000 {
@@ -174,10 +174,10 @@ func readAll(t testing.TB, s *eventstore.Store, tenant domain.TenantID) []domain
 }
 
 // refold is the state that a tenant's events amount to.
-func refold(t testing.TB, s *eventstore.Store, tenant domain.TenantID) domain.State {
-	t.Helper()
+func refold(tb testing.TB, s *eventstore.Store, tenant domain.TenantID) domain.State {
+	tb.Helper()
 	state := domain.NewState(tenant)
-	for _, r := range readAll(t, s, tenant) {
+	for _, r := range readAll(tb, s, tenant) {
 		state = domain.Evolve(state, r)
 	}
 	for id := range state.Presumed {
@@ -187,15 +187,15 @@ func refold(t testing.TB, s *eventstore.Store, tenant domain.TenantID) domain.St
 }
 
 // sameState compares states as text, where nothing and an empty list are one.
-func sameState(t testing.TB, what string, got, want domain.State) {
-	t.Helper()
-	if g, w := text(t, got), text(t, want); g != w {
-		t.Errorf("%s:\n got %s\nwant %s", what, g, w)
+func sameState(tb testing.TB, what string, got, want domain.State) {
+	tb.Helper()
+	if g, w := text(tb, got), text(tb, want); g != w {
+		tb.Errorf("%s:\n got %s\nwant %s", what, g, w)
 	}
 }
 
-func text(t testing.TB, s domain.State) string {
-	t.Helper()
+func text(tb testing.TB, s domain.State) string {
+	tb.Helper()
 	s = s.Clone()
 	for i := range s.Budgets {
 		if len(s.Budgets[i].AlertsAt) == 0 {
@@ -210,7 +210,7 @@ func text(t testing.TB, s domain.State) string {
 	}
 	encoded, err := json.Marshal(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(encoded)
 }
@@ -238,20 +238,20 @@ func (y *tally) count(err error) {
 }
 
 // execAs runs statements as a superuser who switched the triggers off.
-func execAs(t testing.TB, url string, statements ...string) {
-	t.Helper()
-	conn, err := pgx.Connect(within(t), url)
+func execAs(tb testing.TB, url string, statements ...string) {
+	tb.Helper()
+	conn, err := pgx.Connect(within(tb), url)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	defer func() { _ = conn.Close(context.WithoutCancel(tb.Context())) }()
 	for _, sql := range append([]string{"set session_replication_role = replica"}, statements...) {
-		tag, err := conn.Exec(within(t), sql)
+		tag, err := conn.Exec(within(tb), sql)
 		if err != nil {
-			t.Fatalf("%s: %v", sql, err)
+			tb.Fatalf("%s: %v", sql, err)
 		}
 		if strings.HasPrefix(sql, "update") && tag.RowsAffected() == 0 {
-			t.Fatalf("%s: no row", sql)
+			tb.Fatalf("%s: no row", sql)
 		}
 	}
 }

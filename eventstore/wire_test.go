@@ -23,7 +23,7 @@ const (
 // wire is a TCP proxy in front of Postgres that understands enough of the protocol to break it at the
 // worst moment: at the call of ledger_append, or at a commit.
 type wire struct {
-	t        testing.TB
+	tb       testing.TB
 	listener net.Listener
 	target   string
 	done     sync.WaitGroup
@@ -45,18 +45,18 @@ type snare struct {
 }
 
 // newWire stretches a wire to the database at address and returns it with the address to use instead.
-func newWire(t testing.TB, address string) (*wire, string) {
-	t.Helper()
+func newWire(tb testing.TB, address string) (*wire, string) {
+	tb.Helper()
 	u, err := url.Parse(address)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	w := &wire{t: t, target: u.Host, pairs: map[*pair]struct{}{}}
+	w := &wire{tb: tb, target: u.Host, pairs: map[*pair]struct{}{}}
 	if w.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.done.Go(w.accept)
-	t.Cleanup(w.close)
+	tb.Cleanup(w.close)
 	u.Host = w.listener.Addr().String()
 	query := u.Query()
 	query.Set("sslmode", "disable")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -139,7 +140,18 @@ func TestSchemaIsTheGoldenOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wanted := strings.Split(strings.TrimSuffix(string(want), "\n"), "\n")
+	for _, line := range lines {
+		if !slices.Contains(wanted, line) {
+			t.Errorf("+ %s", line)
+		}
+	}
+	for _, line := range wanted {
+		if !slices.Contains(lines, line) {
+			t.Errorf("- %s", line)
+		}
+	}
 	if got != string(want) {
-		t.Errorf("the schema is not %s; if that is right, run go test ./migrations -update\ngot\n%s", golden, got)
+		t.Errorf("the schema is not %s; if that is right, run go test ./migrations -update", golden)
 	}
 }

@@ -14,13 +14,9 @@ func BenchmarkServe(b *testing.B) {
 			g := start(b, setup{})
 			key := g.tenant("acme", "1000000")
 			call := func(client *http.Client) {
-				answer, err := client.Do(request(b, http.MethodPost, g.url+chatPath, strings.NewReader(chat(more)), "X-API-Key", key))
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				if _, err := readAll(answer); err != nil || answer.StatusCode != http.StatusOK {
-					b.Errorf("got %d %v", answer.StatusCode, err)
+				r := sendBy(client, request(b, http.MethodPost, g.url+chatPath, strings.NewReader(chat(more)), "X-API-Key", key))
+				if r.err != nil || r.status != http.StatusOK {
+					b.Errorf("got %d %v", r.status, r.err)
 				}
 			}
 			transport := &http.Transport{MaxIdleConnsPerHost: 64}

@@ -33,18 +33,13 @@ func burst(t *testing.T, key string, gateways ...*gateway) (count func(status in
 		all.Go(func() {
 			url := gateways[i%len(gateways)].url + chatPath
 			r := request(t, http.MethodPost, url, strings.NewReader(chat(`"max_tokens":100,`)), "Authorization", "Bearer "+key)
-			answer, err := client.Do(r)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_ = answer.Body.Close()
-			if answer.StatusCode == 402 && answer.Header.Get("X-Should-Retry") != "false" {
-				t.Error("a 402 that invites to come again")
+			answer := sendBy(client, r)
+			if answer.err != nil || answer.status == 402 && answer.header.Get("X-Should-Retry") != "false" {
+				t.Errorf("got %d %v %v", answer.status, answer.header, answer.err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			statuses[answer.StatusCode]++
+			statuses[answer.status]++
 		})
 	}
 	count = func(status int) int {
@@ -100,13 +95,9 @@ func TestABudgetIsNeverOverspentByManySmallAndLargeRequests(t *testing.T) {
 		all.Go(func() {
 			url := []*gateway{a, b}[i%2].url + chatPath
 			body := chat(fmt.Sprintf(`"max_tokens":%d,"stream":%t,`, 1+i%50*20, i%3 == 0))
-			answer, err := client.Do(request(t, http.MethodPost, url, strings.NewReader(body), "X-API-Key", key))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if _, err := readAll(answer); err != nil || answer.StatusCode != 200 && answer.StatusCode != 402 {
-				t.Errorf("got %d %v", answer.StatusCode, err)
+			r := sendBy(client, request(t, http.MethodPost, url, strings.NewReader(body), "X-API-Key", key))
+			if r.err != nil || r.status != 200 && r.status != 402 {
+				t.Errorf("got %d %v", r.status, r.err)
 			}
 		})
 	}

@@ -54,7 +54,7 @@ func (g *gateway) inBothDialects(c refusal, key string) {
 		"plain": {"X-API-Key", key}, "openai": {"Authorization", "Bearer " + key},
 	} {
 		header := slices.Concat([]string{"X-Request-Id", "req_golden"}, credential, c.header)
-		r := send(g.tb, request(g.tb, c.method, g.url+c.path, strings.NewReader(c.body), header...)).want(g.tb, c.status)
+		r := send(request(g.tb, c.method, g.url+c.path, strings.NewReader(c.body), header...)).want(g.tb, c.status)
 		if r.code() != c.code {
 			g.tb.Errorf("%s: code %q, want %q", c.name, r.code(), c.code)
 		}
@@ -283,7 +283,7 @@ func TestUnknownPathsAndMethodsAreOursToRefuse(t *testing.T) {
 		{"FROB", "/v1/models", 404},
 		{"OPTIONS", "/v1/models", 404},
 	} {
-		r := send(t, request(t, c.method, g.url+c.path, strings.NewReader("{}"))).want(t, c.status)
+		r := send(request(t, c.method, g.url+c.path, strings.NewReader("{}"))).want(t, c.status)
 		if r.code() == "" || r.header.Get("X-Request-Id") == "" {
 			t.Errorf("%s %s: not our error: %s", c.method, c.path, r.body)
 		}

@@ -27,7 +27,6 @@ type memory struct {
 	flights   singleflight.Group
 
 	mu          sync.Mutex
-	epoch       uint64 // raised by forget: what was asked before is not remembered
 	credentials map[string]remembered[Credential]
 	tenants     map[domain.TenantID]remembered[Tenant]
 }
@@ -54,13 +53,9 @@ func (m *memory) tenant(ctx context.Context, id domain.TenantID) (Tenant, error)
 	})
 }
 
-// forget drops what is known of a tenant that has just been made. A look-up that is under way may have
-// come before it: it is neither joined nor remembered.
 func (m *memory) forget(id domain.TenantID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.epoch++
-	m.flights.Forget("tenant:" + string(id))
 	delete(m.tenants, id)
 }
 
@@ -70,7 +65,6 @@ const lookupTimeout = 3 * time.Second
 func recall[K comparable, T any](ctx context.Context, m *memory, held map[K]remembered[T], key K, flight string, life time.Duration, ask func(context.Context) (T, error)) (T, error) {
 	m.mu.Lock()
 	r, ok := held[key]
-	epoch := m.epoch
 	m.mu.Unlock()
 	if ok && m.now().Before(r.until) {
 		return r.value, r.err
@@ -82,9 +76,6 @@ func recall[K comparable, T any](ctx context.Context, m *memory, held map[K]reme
 		if err == nil || errors.Is(err, domain.ErrKeyUnknown) || errors.Is(err, domain.ErrTenantUnknown) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			if m.epoch != epoch {
-				return value, err
-			}
 			if len(held) >= maxRemembered {
 				clear(held)
 			}

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -152,13 +153,14 @@ func TestAPanicInTheMiddleOfAnAnswerBreaksTheConnection(t *testing.T) {
 	key := g.tenant("acme", "100")
 	answer, err := http.DefaultClient.Do(request(t, http.MethodPost, g.url+chatPath, strings.NewReader(chat(`"stream":true,`)), "X-API-Key", key))
 	check(t, err)
+	defer func() { _ = answer.Body.Close() }()
 	<-started
 	first := make([]byte, len(delta))
-	_, err = answer.Body.Read(first)
+	_, err = io.ReadFull(answer.Body, first)
 	check(t, err)
 	armed.Store(true)
 	close(goOn)
-	rest, err := readAll(answer)
+	rest, err := io.ReadAll(answer.Body)
 	if err == nil || strings.Contains(string(rest), "internal") {
 		t.Errorf("the client takes %q for the end: %v", rest, err)
 	}
@@ -172,18 +174,9 @@ func TestAClientThatIsGoneBeforeItsReservationIsNotForwarded(t *testing.T) {
 	reserved, goOn := make(chan struct{}), make(chan struct{})
 	g := start(t, setup{deps: func(d *proxy.Deps) { d.Ledger = stopping{d.Ledger, reserved, goOn} }})
 	key := g.tenant("acme", "100")
-	ctx, hangUp := context.WithCancel(t.Context())
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		answer, err := http.DefaultClient.Do(request(t, http.MethodPost, g.url+chatPath, strings.NewReader(chat("")), "X-API-Key", key).WithContext(ctx))
-		if err == nil {
-			_ = answer.Body.Close()
-		}
-	}()
+	hangUp := g.leave(key, "")
 	<-reserved
 	hangUp()
-	<-gone
 	close(goOn)
 	if r := g.released("acme"); r.Reason != "client_gone_before_dispatch" {
 		t.Errorf("released because of %q", r.Reason)

@@ -92,19 +92,9 @@ func TestAClientThatHangsUpBeforeTheAnswerPaysForItToo(t *testing.T) {
 	g := start(t, setup{})
 	key := g.tenant("acme", "100")
 	g.settings(t, func(s *mockupstream.Settings) { s.Hold = true })
-	ctx, hangUp := context.WithCancel(t.Context())
-	gone := make(chan error, 1)
-	go func() {
-		r := request(t, http.MethodPost, g.url+chatPath, strings.NewReader(chat("")), "X-API-Key", key)
-		answer, err := http.DefaultClient.Do(r.WithContext(ctx))
-		if err == nil {
-			_ = answer.Body.Close()
-		}
-		gone <- err
-	}()
+	hangUp := g.leave(key, "")
 	eventually(t, "the call is under way", func() bool { return g.mock.Held() == 1 })
 	hangUp()
-	<-gone
 	g.settings(t, func(s *mockupstream.Settings) { s.Hold = false })
 	if s := g.settled("acme"); s.Basis != domain.BasisProvider {
 		t.Errorf("settled %+v", s)

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -114,7 +115,7 @@ func chat(more string) string {
 // post sends a request. Headers with an empty value are taken out again.
 func post(tb testing.TB, url, body string, header ...string) reply {
 	tb.Helper()
-	return send(tb, request(tb, http.MethodPost, url, strings.NewReader(body), header...))
+	return send(request(tb, http.MethodPost, url, strings.NewReader(body), header...))
 }
 
 func request(tb testing.TB, method, url string, body io.Reader, header ...string) *http.Request {
@@ -135,9 +136,10 @@ func request(tb testing.TB, method, url string, body io.Reader, header ...string
 	return r
 }
 
-func send(tb testing.TB, r *http.Request) reply {
-	tb.Helper()
-	answer, err := http.DefaultClient.Do(r)
+func send(r *http.Request) reply { return sendBy(http.DefaultClient, r) }
+
+func sendBy(client *http.Client, r *http.Request) reply {
+	answer, err := client.Do(r)
 	if err != nil {
 		return reply{err: err}
 	}
@@ -253,9 +255,17 @@ func closedPort(tb testing.TB) string {
 	return web.URL
 }
 
-func readAll(answer *http.Response) ([]byte, error) {
-	defer func() { _ = answer.Body.Close() }()
-	return io.ReadAll(answer.Body)
+// leave sends a chat request whose client hangs up when the function is called, which returns when it has.
+func (g *gateway) leave(key, more string) (hangUp func()) {
+	g.tb.Helper()
+	r := request(g.tb, http.MethodPost, g.url+chatPath, strings.NewReader(chat(more)), "X-API-Key", key)
+	ctx, cancel := context.WithCancel(g.tb.Context())
+	gone := make(chan reply)
+	go func() { gone <- sendBy(http.DefaultClient, r.WithContext(ctx)) }()
+	return func() {
+		cancel()
+		<-gone
+	}
 }
 
 func containsAll(text string, parts ...string) bool {

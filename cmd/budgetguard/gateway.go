@@ -239,7 +239,8 @@ func (g *gateway) serve(ctx context.Context) error {
 	defer cancel()
 	for _, s := range g.servers {
 		if err := s.Shutdown(bounded); err != nil {
-			g.cfg.log.WarnContext(ctx, "requests were cut at the shutdown's deadline", slog.String("error", err.Error()))
+			g.cfg.log.WarnContext(ctx, "requests are cut at the shutdown's deadline", slog.String("error", err.Error()))
+			_ = s.Close() // no connection may bring another request; what runs is ended and presumed by close
 		}
 	}
 	return nil

@@ -13,16 +13,16 @@ import (
 	"github.com/budgetguard/budgetguard/internal/testenv"
 )
 
-func wall() time.Time { return time.Now() } //nolint:forbidigo // the one clock of these tests
+func wall() time.Time { return time.Now() }
 
 // written makes a ledger the way it is made: two tenants, with rows in every table.
-func written(t testing.TB, url string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+func written(tb testing.TB, url string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	l, err := eventstore.OpenLedger(ctx, eventstore.Config{URL: url, Now: wall})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for n, tenant := range []domain.TenantID{"acme", "other"} {
 		short := reserve(1, 10)
@@ -36,12 +36,12 @@ func written(t testing.TB, url string) {
 			domain.Expire{Reservation: id(1)},
 		} {
 			if _, err := l.Do(ctx, tenant, c); err != nil {
-				t.Fatalf("%T: %v", c, err)
+				tb.Fatalf("%T: %v", c, err)
 			}
 		}
 	}
 	if err := l.Close(ctx); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

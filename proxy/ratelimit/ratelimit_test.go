@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"context"
 	"fmt"
-	"math/rand"
 	"os"
 	"slices"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
 
 	"github.com/budgetguard/budgetguard/internal/testenv"
 )
@@ -256,54 +256,63 @@ func TestAKeyOfAnotherKindIsLikeNoRedis(t *testing.T) {
 
 func TestTheLocalWindowHoldsAtMostTheLimitAndGivesPlacesBack(t *testing.T) {
 	t.Parallel()
-	random := rand.New(rand.NewSource(7)) //nolint:forbidigo // seeded: the same on every machine
-	l, c := newLocal(), newClock()
-	var admitted []time.Time
-	limit := int64(5)
-	for range 20_000 {
-		c.pass(time.Duration(random.Intn(int(4 * time.Second))))
-		if random.Intn(500) == 0 {
-			limit = 1 + random.Int63n(20)
+	rapid.Check(t, func(t *rapid.T) {
+		l, c := newLocal(), newClock()
+		var admitted []time.Time
+		limit := int64(5)
+		for range rapid.IntRange(1, 200).Draw(t, "requests") {
+			c.pass(time.Duration(rapid.Int64Range(0, int64(10*time.Second)).Draw(t, "pause")))
+			if rapid.IntRange(0, 40).Draw(t, "change") == 0 {
+				limit = rapid.Int64Range(1, 20).Draw(t, "limit")
+			}
+			inside := int64(0)
+			for i := len(admitted) - 1; i >= 0 && c.now().Sub(admitted[i]) < Window; i-- {
+				inside++
+			}
+			v := l.admit("acme", limit, c.now())
+			if v.Admitted != (inside < limit) {
+				t.Fatalf("%d of %d in the window: got %+v", inside, limit, v)
+			}
+			if v.Admitted {
+				admitted = append(admitted, c.now())
+				inside++
+			}
+			if v.Remaining != max(0, limit-inside) || v.Reset <= 0 || v.Reset > Window {
+				t.Fatalf("%d of %d in the window: got %+v", inside, limit, v)
+			}
+			ahead := newLocal() // a look ahead must not change what is
+			ahead.logs["acme"] = slices.Clone(l.logs["acme"])
+			if !v.Admitted && ahead.admit("acme", limit, c.now().Add(v.Reset-1)).Admitted {
+				t.Fatalf("admitted before the wait of %s was over", v.Reset)
+			}
+			if !v.Admitted && !ahead.admit("acme", limit, c.now().Add(v.Reset)).Admitted {
+				t.Fatalf("not admitted after the wait of %s", v.Reset)
+			}
 		}
-		now := c.now()
-		inside := int64(0)
-		for i := len(admitted) - 1; i >= 0 && now.Sub(admitted[i]) < Window; i-- {
-			inside++
-		}
-		v := l.admit("acme", limit, now)
-		if v.Admitted != (inside < limit) {
-			t.Fatalf("%d of %d in the window: got %+v", inside, limit, v)
-		}
-		if v.Admitted {
-			admitted = append(admitted, now)
-			inside++
-		}
-		if v.Remaining != max(0, limit-inside) || v.Reset <= 0 || v.Reset > Window {
-			t.Fatalf("%d of %d in the window: got %+v", inside, limit, v)
-		}
-		if v.Admitted {
-			continue
-		}
-		if w := l.admit("acme", limit, now.Add(v.Reset-1)); w.Admitted {
-			t.Fatalf("admitted before the wait of %s was over", v.Reset)
-		}
-	}
+	})
 }
 
 func TestTheLocalMemoryIsBoundedAndForgetsTheIdleFirst(t *testing.T) {
 	t.Parallel()
 	l, c := newLocal(), newClock()
-	for i := range maxLocalTenants - 1 {
+	for i := range maxLocalTenants - 2 {
 		l.admit(fmt.Sprint("idle", i), 1, c.now())
 	}
 	c.pass(Window)
-	l.admit("busy", 1, c.now())
-	if l.admit("busy", 1, c.now()).Admitted {
-		t.Error("a full memory makes its tenants begin anew")
+	busy := []string{"a", "b", "a", "b"}
+	for i, tenant := range busy {
+		if v := l.admit(tenant, 1, c.now()); v.Admitted != (i < 2) {
+			t.Errorf("request %d: a full memory makes its tenants begin anew: %+v", i, v)
+		}
 	}
 	l.admit("new", 1, c.now())
-	if len(l.logs) != 2 || l.admit("busy", 1, c.now()).Admitted {
-		t.Errorf("%d tenants are kept, and the busy one began anew", len(l.logs))
+	if len(l.logs) != 3 {
+		t.Errorf("%d tenants are kept, want the busy ones and the new one", len(l.logs))
+	}
+	for _, tenant := range busy {
+		if l.admit(tenant, 1, c.now()).Admitted {
+			t.Error("the busy ones begin anew where the idle ones could go")
+		}
 	}
 	for i := range 2 * maxLocalTenants {
 		l.admit(fmt.Sprint("other", i), 1, c.now())
