@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -164,7 +163,7 @@ func decideChange(s State, c ChangeTenant) ([]Event, error) {
 }
 
 func checkName(name string) error {
-	if name == "" || len(name) > maxName || !utf8.ValidString(name) {
+	if name == "" || len(name) > maxName || !storable(name) {
 		return invalid("name: want 1 to %d bytes of UTF-8", maxName)
 	}
 	return nil
@@ -195,7 +194,7 @@ func decideIssueKey(s State, c IssueKey) ([]Event, error) {
 	if len(s.Keys) >= maxKeys {
 		return nil, invalid("a tenant has at most %d keys; revoking does not make room, another tenant does", maxKeys)
 	}
-	if len(c.Name) > maxName || !utf8.ValidString(c.Name) {
+	if len(c.Name) > maxName || !storable(c.Name) {
 		return nil, invalid("name: at most %d bytes of UTF-8", maxName)
 	}
 	if c.ExpiresAt != nil {

@@ -32,3 +32,24 @@ func TestAllRecordsEveryCommandOrNone(t *testing.T) {
 		}
 	}
 }
+
+func TestTextWithANULIsRefusedOrRepaired(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	s, _, err := Execute(NewState("acme"), CreateTenant{Name: "ACME"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserve := Reserve{Request: Request{Reservation: "r", Tags: map[string]string{"team": "a\x00b"}}, Amount: 1, TTL: time.Minute}
+	if _, err := Decide(s, reserve, now.Add(time.Second)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a tag with a NUL: %v, want ErrInvalid", err)
+	}
+	reserve.Tags = nil
+	if s, _, err = Execute(s, reserve, now.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	events, err := Decide(s, Release{Reservation: "r", Reason: "x\x00y"}, now.Add(2*time.Second))
+	if err != nil || events[0].(ReservationReleased).Reason != "x\uFFFDy" {
+		t.Errorf("got %+v, %v; a closing command is repaired, not refused", events, err)
+	}
+}

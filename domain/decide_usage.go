@@ -76,20 +76,25 @@ func (r Request) encodable() bool {
 		string(r.Reservation), r.RequestID, r.Route, r.Provider, r.Model, string(r.Tier), string(r.KeyID),
 		r.Estimate.Basis, r.Prices, r.Policy, r.Idempotency, r.Fingerprint, r.Gateway,
 	} {
-		if !utf8.ValidString(text) {
+		if !storable(text) {
 			return false
 		}
 	}
 	for name, value := range r.Tags {
-		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+		if !storable(name) || !storable(value) {
 			return false
 		}
 	}
 	return true
 }
 
-// validText is text as JSON will store it.
-func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+// storable tells whether text survives JSON and Postgres, which has no NUL, as it is.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
+// validText is text as it will be stored.
+func validText(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
 
 func decideSettle(s State, c Settle) ([]Event, error) {
 	if c.Charged < 0 || c.Charged > MaxAmount {

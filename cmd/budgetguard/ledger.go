@@ -42,7 +42,7 @@ func (a *app) verifyCommand() *cobra.Command {
 		if err := store.Ping(c.Context()); err != nil {
 			return dependencyError("Postgres does not answer: %w", err)
 		}
-		report, err := audit.Verify(c.Context(), store.Pool(), audit.Options{Quiet: *quiet})
+		report, err := audit.Verify(c.Context(), store.Pool(), audit.Options{Quiet: *quiet, UsageCursor: "usage"})
 		if err != nil {
 			return err
 		}

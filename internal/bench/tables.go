@@ -59,11 +59,11 @@ func millisAll(all []time.Duration) []string {
 	return cells
 }
 
-// added is what quantiles have above others.
+// added is what quantiles have above others. Noise can make it negative, and is shown.
 func added(of, over []time.Duration) []string {
 	var cells []string
 	for i := range of {
-		cells = append(cells, "+"+millis(max(0, of[i]-over[i])))
+		cells = append(cells, fmt.Sprintf("%+.2f", float64((of[i]-over[i]).Microseconds())/1000))
 	}
 	return cells
 }
