@@ -58,8 +58,7 @@ fuzz: deps ## run each fuzz target for T=30s (FUZZ=Amount for those with that in
 	@scripts/fuzz.sh '$(T)' '$(FUZZ)'
 
 .PHONY: bench
-bench: deps ## micro-benchmarks, then the whole system with its tables (ARGS for the latter)
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(PKG)
+bench: deps ## the whole system side by side with a plain proxy, then micro-benchmarks (ARGS="-quick")
 	$(GO) run ./internal/bench $(ARGS)
 
 .PHONY: deps

@@ -158,7 +158,7 @@ func TestOnlyTheCommandThatCannotBeStoredFails(t *testing.T) {
 	do(t, l, tenant, r)
 	errs := together(t, l, url, tenant,
 		settle(r.Reservation, 1),
-		domain.IssueKey{ID: "k", Name: "a\x00b", Hash: "h:" + string(tenant)}, // text of Postgres has no NUL
+		domain.IssueKey{ID: "k", Prefix: "a\x00b", Hash: "h:" + string(tenant)}, // text of Postgres has no NUL
 		settle("no-uuid", 1),
 		reserve(2))
 	if errs[0] != nil || !errors.Is(errs[1], eventstore.ErrRefusedByDatabase) || !errors.Is(errs[2], domain.ErrReservationUnknown) || errs[3] != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -76,6 +77,7 @@ func (x *exchange) outgoing(c *call) *http.Request {
 	r := (&http.Request{
 		Method: http.MethodPost, URL: target, Host: target.Host, Header: http.Header{},
 		Body: nopCloser{bytes.NewReader(body)}, ContentLength: int64(len(body)),
+		GetBody: func() (io.ReadCloser, error) { return nopCloser{bytes.NewReader(body)}, nil },
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(c.ctx)
 	for _, name := range []string{"Accept", "User-Agent", "Openai-Beta"} {
@@ -90,7 +92,8 @@ func (x *exchange) outgoing(c *call) *http.Request {
 	return r
 }
 
-// nopCloser keeps net/http from repeating the request on its own: without GetBody it cannot.
+// nopCloser is a body that net/http can send again. It does so only for a POST of which nothing was written
+// yet, because the provider had closed an idle connection: the very case in which it is the same call.
 type nopCloser struct{ *bytes.Reader }
 
 func (nopCloser) Close() error { return nil }

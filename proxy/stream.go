@@ -21,10 +21,9 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
 	x.begin(http.StatusOK)
-	client := &listener{w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context()}
-	client.flush()
+	client := &listener{w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context(), unsent: true}
 	var meter sse.Meter
-	reader := sse.NewReader(body)
+	reader := sse.NewReader(&relay{from: body, to: client})
 	usageLast := false
 	var rest []byte // what stands at the end without its blank line
 	for {
@@ -105,6 +104,7 @@ type listener struct {
 	now     func() time.Time
 	ctx     context.Context //nolint:containedctx // the client's, to notice that it has gone
 	gone    bool
+	unsent  bool // something waits in the writer's buffer
 }
 
 func (l *listener) write(b []byte) {
@@ -112,16 +112,37 @@ func (l *listener) write(b []byte) {
 		l.gone = true
 		return
 	}
-	_ = l.control.SetWriteDeadline(l.now().Add(writeTimeout)) // a writer without deadlines only lacks the guard
+	l.bound()
+	l.unsent = true
 	if _, err := l.w.Write(b); err != nil {
 		l.gone = true
-		return
 	}
-	l.flush()
 }
 
 func (l *listener) flush() {
+	if !l.unsent || l.gone {
+		return
+	}
+	l.bound()
+	l.unsent = false
 	if err := l.control.Flush(); err != nil {
 		l.gone = true
 	}
+}
+
+// bound gives the client its time; a writer without deadlines only lacks the guard.
+func (l *listener) bound() {
+	_ = l.control.SetWriteDeadline(l.now().Add(writeTimeout))
+}
+
+// relay reads from the provider and, before it waits for more, lets the client have what came: events that
+// arrive together leave together, and none waits for the next.
+type relay struct {
+	from io.Reader
+	to   *listener
+}
+
+func (r *relay) Read(p []byte) (int, error) {
+	r.to.flush()
+	return r.from.Read(p)
 }

@@ -35,6 +35,9 @@ func (d *directory) Tenant(ctx context.Context, id domain.TenantID) (proxy.Tenan
 func (d *directory) Adopt(ctx context.Context, id domain.TenantID) error {
 	d.adopter.Lock()
 	defer d.adopter.Unlock()
+	if _, err := d.store.Tenant(ctx, id); !errors.Is(err, domain.ErrTenantUnknown) {
+		return err
+	}
 	n, err := d.store.CountTenants(ctx)
 	if err != nil {
 		return err
