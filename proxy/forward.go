@@ -78,7 +78,7 @@ func (x *exchange) outgoing(c *call) *http.Request {
 		Method: http.MethodPost, URL: target, Host: target.Host, Header: http.Header{},
 		Body: nopCloser{bytes.NewReader(body)}, ContentLength: int64(len(body)),
 		GetBody: func() (io.ReadCloser, error) { return nopCloser{bytes.NewReader(body)}, nil },
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Proto:   "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(c.ctx)
 	for _, name := range []string{"Accept", "User-Agent", "Openai-Beta"} {
 		if v := x.r.Header.Get(name); v != "" {
