@@ -94,6 +94,38 @@ func (c *Catalogue) Model(name string) (*Model, bool) {
 	return m, ok
 }
 
+// Raised is the catalogue with every price higher by a percentage, rounded up: what a provider charges in
+// some regions. Its version says so.
+func (c *Catalogue) Raised(percent int64) *Catalogue {
+	raised := &Catalogue{version: fmt.Sprintf("%s+%d%%", c.version, percent), models: make(map[string]*Model, len(c.models))}
+	copies := make(map[*Model]*Model, len(c.models))
+	for name, m := range c.models {
+		if copies[m] == nil {
+			copies[m] = m.raised(percent)
+		}
+		raised.models[name] = copies[m]
+	}
+	return raised
+}
+
+func (m *Model) raised(percent int64) *Model {
+	r := *m
+	r.tiers = make(map[Tier]tierRates, len(m.tiers))
+	for tier, rates := range m.tiers {
+		up := tierRates{standard: rates.standard.raised(percent)}
+		if rates.long != nil {
+			long := rates.long.raised(percent)
+			up.long = &long
+		}
+		r.tiers[tier] = up
+	}
+	r.changes = slices.Clone(m.changes)
+	for i := range r.changes {
+		r.changes[i].rates = r.changes[i].rates.raised(percent)
+	}
+	return &r
+}
+
 // Names lists every id and alias, sorted.
 func (c *Catalogue) Names() []string {
 	names := make([]string, 0, len(c.models))

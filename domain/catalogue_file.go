@@ -114,6 +114,7 @@ func (m *Model) price(row modelRow) error {
 		}
 		m.tiers[tier] = rates
 	}
+	m.fillLong()
 	for _, change := range row.Changes {
 		from, err := time.Parse(time.DateOnly, change.Effective)
 		if err != nil {
@@ -127,6 +128,31 @@ func (m *Model) price(row modelRow) error {
 	}
 	slices.SortStableFunc(m.changes, func(a, b rateChange) int { return a.from.Compare(b.from) })
 	return nil
+}
+
+// fillLong gives tiers without a figure for long prompts the default tier's ratio: "no figure known" must
+// not mean cheap.
+func (m *Model) fillLong() {
+	standard := m.tiers[TierDefault]
+	if standard.long == nil {
+		return
+	}
+	for tier, rates := range m.tiers {
+		if rates.long != nil {
+			continue
+		}
+		long := rates.standard.scaled(*standard.long, standard.standard)
+		m.tiers[tier] = tierRates{standard: rates.standard, long: &long}
+	}
+}
+
+// scaled is r×by÷of, price by price and rounded up.
+func (r Rates) scaled(by, of Rates) Rates {
+	return Rates{
+		Input: r.Input.times(by.Input, of.Input), CachedInput: r.CachedInput.times(by.CachedInput, of.CachedInput),
+		CacheWrite: r.CacheWrite.times(by.CacheWrite, of.CacheWrite), Output: r.Output.times(by.Output, of.Output),
+		AudioInput: r.AudioInput.times(by.AudioInput, of.AudioInput), AudioOutput: r.AudioOutput.times(by.AudioOutput, of.AudioOutput),
+	}
 }
 
 func (r *tierRow) rates() (tierRates, error) {

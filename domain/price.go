@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -34,6 +35,35 @@ func parsePrice(s string) (Price, error) {
 // catalogue filled: no cached discount means the input price, no write surcharge too.
 type Rates struct {
 	Input, CachedInput, CacheWrite, Output, AudioInput, AudioOutput Price
+}
+
+// each applies a function to every price.
+func (r Rates) each(f func(Price) Price) Rates {
+	return Rates{
+		Input: f(r.Input), CachedInput: f(r.CachedInput), CacheWrite: f(r.CacheWrite), Output: f(r.Output),
+		AudioInput: f(r.AudioInput), AudioOutput: f(r.AudioOutput),
+	}
+}
+
+func (r Rates) raised(percent int64) Rates {
+	return r.each(func(p Price) Price { return p.times(100+Price(percent), 100) })
+}
+
+// times is p×by÷of, rounded up. A catalogue's prices are so far below the bounds of int64 (parsePrice
+// refuses what is not) that only a nonsensical factor could overflow, and that saturates.
+func (p Price) times(by, of Price) Price {
+	if by <= 0 || of <= 0 {
+		return p
+	}
+	hi, lo := bits.Mul64(uint64(p), uint64(by)) //nolint:gosec // prices are read without a sign
+	if hi >= uint64(of) {
+		return math.MaxInt64
+	}
+	quotient, remainder := bits.Div64(hi, lo, uint64(of))
+	if remainder > 0 {
+		quotient++
+	}
+	return Price(min(quotient, math.MaxInt64)) //nolint:gosec // bounded in the line
 }
 
 // Usage is what a provider says it will bill. Cached, written and audio tokens are inside Prompt;

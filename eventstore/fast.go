@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -182,7 +183,7 @@ func (l *Ledger) inDoubt(t *turn) {
 func outcomeUnknown(err error) bool {
 	var answered *pgconn.PgError
 	if errors.As(err, &answered) {
-		return answered.Severity == "FATAL" || answered.Severity == "PANIC"
+		return ended(answered)
 	}
 	return !errors.Is(err, errNotSent) && !errors.Is(err, errUndecidable)
 }
@@ -204,5 +205,12 @@ func guarded(err error) bool {
 // lost tells whether the database cannot be reached at all.
 func lost(err error) bool {
 	var answered *pgconn.PgError
-	return !errors.As(err, &answered) || answered.Severity == "FATAL" || answered.Severity == "PANIC"
+	return !errors.As(err, &answered) || ended(answered)
+}
+
+// ended tells whether an error is the end of the session. The severity is in the server's language; the
+// one that is not translated exists since Postgres 9.6.
+func ended(e *pgconn.PgError) bool {
+	severity := cmp.Or(e.SeverityUnlocalized, e.Severity)
+	return severity == "FATAL" || severity == "PANIC"
 }

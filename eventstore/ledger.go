@@ -172,6 +172,9 @@ func (l *Ledger) Refused(tenant domain.TenantID, amount domain.Amount) error {
 	if !ok || s.refusal == nil || amount < s.refusal.err.Requested || l.cfg.Now().Sub(s.refusal.at) > refusalLife {
 		return nil
 	}
+	if !l.clock.database().Before(s.refusal.err.Window.End) {
+		return nil // a new window has begun
+	}
 	refused := s.refusal.err
 	refused.Requested = amount
 	return &refused
@@ -187,7 +190,6 @@ func (l *Ledger) Close(ctx context.Context) error {
 	err := l.drain(ctx)
 	l.stop()
 	l.mu.Lock()
-	l.ended = true
 	l.wake.Broadcast()
 	l.mu.Unlock()
 	l.workers.Wait()
@@ -223,6 +225,7 @@ func (l *Ledger) drain(ctx context.Context) error {
 	for l.waiting > 0 && ctx.Err() == nil {
 		l.wake.Wait()
 	}
+	l.ended = true // under the lock that saw what waits, so that nothing is taken after it
 	if l.waiting > 0 {
 		return fmt.Errorf("close ledger: %d commands were not written: %w", l.waiting, ctx.Err())
 	}

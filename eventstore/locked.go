@@ -156,7 +156,9 @@ func (l *Ledger) lock(ctx context.Context, tx pgx.Tx, s *stream) (time.Time, err
 				l.clock.observe(now, sent, l.cfg.Now())
 			}
 		}()
-		return tx.QueryRow(ctx, `select version, last_hash, fence, clock_timestamp() from tenant_head where tenant_id = $1 for update`,
+		// Materialized, so that the clock is read after the wait for the lock and not before it.
+		return tx.QueryRow(ctx, `with head as materialized (select version, last_hash, fence from tenant_head where tenant_id = $1 for update)
+			select version, last_hash, fence, clock_timestamp() from head`,
 			string(s.tenant)).Scan(&version, &hash, &fence, &now)
 	}
 	err := read()

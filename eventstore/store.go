@@ -26,7 +26,8 @@ const maxReaders = 8
 
 // OpenStore connects to the database at url.
 func OpenStore(ctx context.Context, url string) (*Store, error) {
-	pool, err := openPool(ctx, url, maxReaders, nil)
+	// A reader that waits for a lock for ever would keep Close waiting too.
+	pool, err := openPool(ctx, url, maxReaders, map[string]string{"lock_timeout": "2s"})
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -193,10 +194,13 @@ type OverdueHold struct {
 	ExpiresAt   time.Time
 }
 
-// Overdue lists reservations that are past their time by the database's clock, oldest first.
+// Overdue lists reservations that are past their time by the database's clock: the oldest of each tenant
+// first, so that a tenant whose holds cannot be closed does not hide the others'.
 func (s *Store) Overdue(ctx context.Context, limit int) ([]OverdueHold, error) {
-	rows, err := s.pool.Query(ctx, `select tenant_id, reservation_id::text, expires_at from hold
-		where expires_at <= clock_timestamp() order by expires_at limit $1`, limit)
+	rows, err := s.pool.Query(ctx, `select tenant_id, reservation_id::text, expires_at from (
+			select *, row_number() over (partition by tenant_id order by expires_at) as nth
+			from hold where expires_at <= clock_timestamp()) due
+		order by nth, expires_at limit $1`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read overdue holds: %w", err)
 	}
@@ -309,10 +313,17 @@ func (s *Store) State(ctx context.Context, tenant domain.TenantID) (domain.State
 }
 
 // PartitionsAhead makes the event partitions of this month and the next ones where they are missing, and
-// says how many it made. It needs the owner's rights.
+// says how many it made. It needs the owner's rights. It gives up after half a second behind a long reader
+// of event: waiting longer would queue every append behind it.
 func (s *Store) PartitionsAhead(ctx context.Context, months int) (int, error) {
 	var made int
-	if err := s.pool.QueryRow(ctx, `select event_partitions_ahead(now(), $1)`, months).Scan(&made); err != nil {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '500ms'`); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `select event_partitions_ahead(now(), $1)`, months).Scan(&made)
+	})
+	if err != nil {
 		return 0, fmt.Errorf("make partitions: %w", err)
 	}
 	return made, nil

@@ -19,7 +19,8 @@ var ErrRefusedByDatabase = errors.New("the database refused what was decided")
 // call is a command that waits for its turn.
 type call struct {
 	command domain.Command
-	// patient calls close a reservation: they are carried out even if nobody waits any more.
+	// patient calls settle or release a reservation: they are carried out even if nobody waits any more.
+	// An expiry is not patient: the reaper finds the hold again, and would pile up calls meanwhile.
 	patient bool
 	status  atomic.Int32
 	done    chan struct{}
@@ -34,7 +35,8 @@ const (
 )
 
 func newCall(c domain.Command) *call {
-	return &call{command: c, patient: closes(c), done: make(chan struct{})}
+	_, expires := c.(domain.Expire)
+	return &call{command: c, patient: closes(c) && !expires, done: make(chan struct{})}
 }
 
 // closes tells whether a command closes a reservation.

@@ -92,9 +92,11 @@ func (d *dev) run(ctx context.Context) error {
 	cfg.prepare = func(ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger) error {
 		return d.prepareDemo(ctx, store, ledger, cfg)
 	}
-	if d.gateway, err = openGateway(ctx, cfg); err != nil {
-		return err
+	g, err := openGateway(ctx, cfg)
+	if err != nil {
+		return err // openGateway has closed what it opened
 	}
+	d.gateway = g
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	worked := make(chan error, 1)

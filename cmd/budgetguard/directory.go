@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore"
@@ -30,19 +31,25 @@ func (d *directory) Tenant(ctx context.Context, id domain.TenantID) (proxy.Tenan
 	return proxy.Tenant{Zone: t.Zone, RateLimit: t.RateLimit, EverKeyed: t.EverKeyed}, err
 }
 
+// adoptTimeout bounds the making of one tenant, which others wait for.
+const adoptTimeout = 3 * time.Second
+
 // Adopt makes a tenant that nobody has created. One at a time per gateway, so that a burst of new names
 // cannot pass the bound by more than the number of gateways.
 func (d *directory) Adopt(ctx context.Context, id domain.TenantID) error {
+	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
+	defer cancel()
 	d.adopter.Lock()
 	defer d.adopter.Unlock()
 	if _, err := d.store.Tenant(ctx, id); !errors.Is(err, domain.ErrTenantUnknown) {
 		return err
 	}
-	n, err := d.store.CountTenants(ctx)
+	ids, err := tenantIDs(ctx, d.store)
 	if err != nil {
 		return err
 	}
-	if n >= d.most {
+	// A name that could be taken for another tenant's in a variable would stop the next start.
+	if len(ids) >= d.most || d.limits.check(append(ids, id)) != nil {
 		return domain.ErrTenantUnknown
 	}
 	return createTenant(ctx, d.ledger, d.limits, id, string(id))
@@ -71,20 +78,24 @@ func createTenant(ctx context.Context, ledger *eventstore.Ledger, l limits, id d
 	return err
 }
 
-// alignBudgets records, for every tenant, what the environment's budgets now differ in.
-func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger, l limits) error {
+// tenantIDs lists all tenants.
+func tenantIDs(ctx context.Context, store *eventstore.Store) ([]domain.TenantID, error) {
 	const page = 500
 	var all []domain.TenantID
-	for after := domain.TenantID(""); ; {
+	for after := domain.TenantID(""); ; after = all[len(all)-1] {
 		ids, err := store.TenantIDs(ctx, after, page)
-		if err != nil {
-			return err
-		}
 		all = append(all, ids...)
-		if len(ids) < page {
-			break
+		if err != nil || len(ids) < page {
+			return all, err
 		}
-		after = ids[len(ids)-1]
+	}
+}
+
+// alignBudgets records, for every tenant, what the environment's budgets now differ in.
+func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger, l limits) error {
+	all, err := tenantIDs(ctx, store)
+	if err != nil {
+		return err
 	}
 	if err := l.check(all); err != nil {
 		return err

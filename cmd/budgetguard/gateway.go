@@ -259,19 +259,21 @@ const settleTimeout = 10 * time.Second
 
 // close ends what openGateway opened, in the order in which money flows: calls, settlements, database.
 func (g *gateway) close(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, l := range g.listeners {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
+	for _, s := range g.servers {
+		_ = s.Close() // ends a writer whose client does not read
+	}
 	if g.proxy != nil {
-		errs = append(errs, g.proxy.Cut(bounded))
+		errs = append(errs, within(ctx, g.proxy.Cut))
 	}
 	if g.ledger != nil {
-		errs = append(errs, g.ledger.Close(bounded))
+		errs = append(errs, within(ctx, g.ledger.Close))
 	}
 	if g.redis != nil {
 		errs = append(errs, g.redis.Close())
@@ -286,6 +288,13 @@ func (g *gateway) close(ctx context.Context) error {
 		g.store.Close()
 	}
 	return errors.Join(errs...)
+}
+
+// within gives one step of closing its own time, whatever the step before it took.
+func within(ctx context.Context, step func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	return step(bounded)
 }
 
 func newEcho(extract echo.IPExtractor) *echo.Echo {

@@ -66,4 +66,7 @@ func checkMigrated(c *cobra.Command, url string, migrate bool) error {
 }
 
 // partitionInterval is how often processes look whether next month's partition is there.
-const partitionInterval = 6 * time.Hour
+const (
+	partitionInterval = 6 * time.Hour
+	partitionRetry    = 10 * time.Minute
+)

@@ -49,17 +49,20 @@ func (a *app) serveCommand() *cobra.Command {
 	return c
 }
 
-// keepPartitions makes the next months' partitions in time. Without the right to it, migrate has to.
+// keepPartitions makes the next months' partitions in time. Without the right to it, migrate has to; behind
+// a long reader it tries again soon.
 func keepPartitions(ctx context.Context, store *eventstore.Store, log *slog.Logger) {
-	ticker := time.NewTicker(partitionInterval)
-	defer ticker.Stop()
 	for {
+		wait := partitionInterval
 		if _, err := store.PartitionsAhead(ctx, monthsAhead); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, "next month's partition could not be made; run budgetguard migrate before then", slog.String("error", err.Error()))
+			wait = partitionRetry
+			log.WarnContext(ctx, "next month's partition could not be made yet; if this goes on, run budgetguard migrate", slog.String("error", err.Error()))
 		}
+		timer := time.NewTimer(wait)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
 	}
