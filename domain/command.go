@@ -83,6 +83,9 @@ type Reserve struct {
 	Request
 	Amount Amount
 	TTL    time.Duration
+	// Keyless says that the tenant's id was the only credential: refused with ErrKeyUnusable once the tenant
+	// has had a key.
+	Keyless bool
 }
 
 // Settle charges a reservation what it really cost. On one that was charged by presumption it corrects

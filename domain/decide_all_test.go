@@ -53,3 +53,24 @@ func TestTextWithANULIsRefusedOrRepaired(t *testing.T) {
 		t.Errorf("got %+v, %v; a closing command is repaired, not refused", events, err)
 	}
 }
+
+func TestTheTenantsIDAloneReservesNothingOnceAKeyWasIssued(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	s, _, err := Execute(NewState("acme"), CreateTenant{Name: "ACME"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserve := Reserve{Request: Request{Reservation: "r"}, Amount: 1, TTL: time.Minute, Keyless: true}
+	if _, err := Decide(s, reserve, now.Add(time.Second)); err != nil {
+		t.Errorf("before any key: %v", err)
+	}
+	for _, c := range []Command{IssueKey{ID: "k", Hash: "h"}, RevokeKey{ID: "k"}} {
+		if s, _, err = Execute(s, c, now.Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Decide(s, reserve, now.Add(2*time.Second)); !errors.Is(err, ErrKeyUnusable) {
+			t.Errorf("after %T: %v, want ErrKeyUnusable", c, err)
+		}
+	}
+}

@@ -60,6 +60,9 @@ func checkReserve(s State, c Reserve, now time.Time) error {
 	if _, presumed := s.Presumed[c.Reservation]; open || presumed {
 		return fmt.Errorf("%w: %s", ErrReservationExists, c.Reservation)
 	}
+	if c.Keyless && len(s.Keys) > 0 {
+		return ErrKeyUnusable
+	}
 	if c.KeyID == "" {
 		return nil
 	}

@@ -23,13 +23,31 @@ type Append struct {
 	Records  []domain.Recorded
 }
 
+func (a Append) turn() *turn {
+	return &turn{stream: &stream{tenant: a.Tenant}, expected: a.Expected, prev: a.Prev, fence: a.Fence, records: a.Records}
+}
+
 // Write calls ledger_append as the ledger does.
 func Write(ctx context.Context, q querier, appends ...Append) (won []string, at time.Time, err error) {
 	turns := make([]*turn, 0, len(appends))
 	for _, a := range appends {
-		turns = append(turns, &turn{stream: &stream{tenant: a.Tenant}, expected: a.Expected, prev: a.Prev, fence: a.Fence, records: a.Records})
+		turns = append(turns, a.turn())
 	}
 	return write(ctx, q, turns)
+}
+
+// WriteAstray calls ledger_append with one tenant's head and events, and its balances as another's.
+func WriteAstray(ctx context.Context, q querier, a Append, other domain.TenantID) error {
+	var c columns
+	if err := c.add(a.turn()); err != nil {
+		return err
+	}
+	for i := range c.accounts.tenant {
+		c.accounts.tenant[i] = string(other)
+	}
+	var won []string
+	var at time.Time
+	return q.QueryRow(ctx, appendSQL, c.args()...).Scan(&won, &at)
 }
 
 // Warm is the state a ledger holds of a tenant that is idle.

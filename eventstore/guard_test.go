@@ -155,10 +155,16 @@ func TestAppendOfAStaleTenantLeavesTheOthersAlone(t *testing.T) {
 	verified(t, url)
 }
 
+// TestDatabaseRefusesWhatGoMustNotDecide asks each time alone, where every tenant wins, and beside a
+// tenant that loses: ledger_append has a half for either.
 func TestDatabaseRefusesWhatGoMustNotDecide(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
-	d := newDesk(t, url)
+	d, stale := newDesk(t, url), newDesk(t, url)
+	losing := stale.follow(stale.hold(20))
+	if _, err := stale.write(stale.follow(stale.hold(30))); err != nil {
+		t.Fatal(err)
+	}
 	var open domain.Reservation
 	for _, r := range d.state.Open {
 		open = r
@@ -195,6 +201,11 @@ func TestDatabaseRefusesWhatGoMustNotDecide(t *testing.T) {
 			a.Records = slices.Delete(a.Records, 1, 2)
 			return a
 		}},
+		{"a gap before the only event", "BG002", func() eventstore.Append {
+			a := d.follow(d.hold(20), d.hold(30))
+			a.Records = a.Records[1:]
+			return a
+		}},
 		{"a version twice", "BG002", func() eventstore.Append {
 			a := d.follow(d.hold(20), d.hold(30), d.hold(40))
 			a.Records[1].Version--
@@ -209,15 +220,41 @@ func TestDatabaseRefusesWhatGoMustNotDecide(t *testing.T) {
 			return d.follow(domain.UsageSettledLate{Request: open.Request, ReservedAt: open.At, Basis: domain.BasisProvider, Postings: d.posting(10, 0, false)})
 		}},
 	} {
-		before := d.count()
+		before := d.count() + stale.count()
 		if _, err := d.write(c.make()); sqlState(err) != c.code {
 			t.Errorf("%s: %v; want %s", c.name, err, c.code)
 		}
-		if after := d.count(); after != before {
+		if _, err := d.write(losing, c.make()); sqlState(err) != c.code {
+			t.Errorf("%s, beside a tenant that loses: %v; want %s", c.name, err, c.code)
+		}
+		if after := d.count() + stale.count(); after != before {
 			t.Errorf("%s: %d events were written", c.name, after-before)
 		}
 	}
 	verified(t, url)
+}
+
+func TestAppendRefusesRowsOfATenantWithoutAHead(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	d, other := newDesk(t, url), newDesk(t, url)
+	if err := eventstore.WriteAstray(within(t), d.pool, d.follow(d.hold(20)), other.tenant); sqlState(err) != "BG002" {
+		t.Errorf("balances of another tenant: %v; want BG002", err)
+	}
+	verified(t, url)
+}
+
+func TestAppendOfSeveralEventsBesideOneWritesBoth(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	d, other := newDesk(t, url), newDesk(t, url)
+	before := d.count() + other.count()
+	if won, err := d.write(d.follow(d.hold(20)), other.follow(other.hold(20), other.hold(30))); err != nil || len(won) != 2 {
+		t.Fatalf("won %v, %v; want both", won, err)
+	}
+	if after := d.count() + other.count(); after != before+3 {
+		t.Errorf("%d events were written, want 3", after-before)
+	}
 }
 
 func TestCapFallsWithUseAndRisesByForceOnly(t *testing.T) {

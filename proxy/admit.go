@@ -100,6 +100,7 @@ func (x *exchange) reserve() error {
 			Estimate: x.priced.estimate, Prices: x.s.Prices.Version(), Policy: x.held.revision, Gateway: x.s.cfg.Gateway,
 		},
 		Amount: x.priced.bound, TTL: x.s.cfg.ReservationTTL,
+		Keyless: x.who.key == "" && x.who.tenant != x.s.cfg.Demo,
 	})
 	x.s.Metrics.reserved(x.s.cfg.Now().Sub(began))
 	if err != nil {

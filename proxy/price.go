@@ -84,7 +84,8 @@ func (x *exchange) price() error {
 	}
 	prompt := x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) + x.asked.PromptTokens
 	each := model.MaxOutput
-	if most, given := x.asked.OutputCap(); given {
+	// Zero is no cap: OpenAI refuses it, and others drop it and generate the model's maximum.
+	if most, given := x.asked.OutputCap(); given && most > 0 {
 		each = min(each, most)
 	}
 	completion := each * x.asked.Choices() // MaxOutput and the number of choices are far below 2³¹

@@ -47,7 +47,7 @@ func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
 // providers have sent zeros and negative counts, and none of them bills by those.
 func believable(m *sse.Meter) (sse.Usage, bool) {
 	usage, told := m.Usage()
-	if !told || usage.Prompt <= 0 || (usage.Completion <= 0 && m.Deltas() > 0) {
+	if !told || m.Outrun() || usage.Prompt <= 0 || (usage.Completion <= 0 && m.Deltas() > 0) {
 		return sse.Usage{}, false
 	}
 	return usage, true
@@ -63,20 +63,26 @@ func (x *exchange) counted(m *sse.Meter) int64 {
 	return max(min(n+m.Overflow(), x.priced.estimate.CompletionTokens), m.Deltas())
 }
 
-// cost prices usage by the model and tier that answered, as far as the catalogue knows them, else by
-// those that were asked for. Prices are those of the reservation's time.
+// cost prices usage by the model and tier that answered, as far as the catalogue knows them, else by those
+// that were asked for; a tier that has no price for either is domain.ErrPrice, because it could cost
+// anything. Prices are those of the reservation's time.
 func (x *exchange) cost(m *sse.Meter, usage domain.Usage) (domain.Amount, domain.Tier, error) {
 	model := x.priced.model
 	if answered, ok := x.s.Prices.Model(m.Model()); ok {
 		model = answered
 	}
 	tier := x.priced.tier
-	if answered, err := domain.ParseTier(m.ServiceTier()); err == nil && answered != domain.TierAuto {
-		tier = answered
+	if said := m.ServiceTier(); said != "" {
+		answered, err := domain.ParseTier(said)
+		switch {
+		case err != nil:
+			tier = domain.TierAuto // a name of the provider's own: the dearest we know
+		case answered != domain.TierAuto:
+			tier = answered
+		}
 	}
 	cost, err := model.Cost(tier, usage, x.started)
-	if errors.Is(err, domain.ErrPrice) { // that model has no such tier here: the one reserved for has
-		tier = x.priced.tier
+	if errors.Is(err, domain.ErrPrice) { // the model that answered has no price there: the one asked for may
 		cost, err = x.priced.model.Cost(tier, usage, x.started)
 	}
 	return cost, tier, err

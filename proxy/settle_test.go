@@ -200,8 +200,9 @@ func TestTheModelAndTierThatAnsweredAreWhatIsPaid(t *testing.T) {
 		{"a model without a price is paid like the one asked for", answered("o99", "default", 1000, 100), 2_800_000},
 		{"a dearer tier", answered("o3", "priority", 1000, 100), 4_900_000},
 		{"a cheaper tier", answered("o3", "flex", 1000, 100), 1_400_000},
-		{"a tier nobody knows is paid like the one asked for", answered("o3", "warp", 1000, 100), 2_800_000},
-		{"a model without that tier is paid like what was asked for", answered("gpt-3.5-turbo", "priority", 1000, 100), 2_800_000},
+		{"a tier nobody knows is paid like the dearest", answered("o3", "warp", 1000, 100), 4_900_000},
+		{"a tier nobody knows of a model with one tier is paid like that", answered("gpt-3.5-turbo", "on_demand", 1000, 100), 1_200_000},
+		{"a model without that tier is paid like the one asked for at that tier", answered("gpt-3.5-turbo", "priority", 1000, 100), 4_900_000},
 		{"whoever does not say is paid like what was asked for", `{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100}}`, 2_800_000},
 	}
 	var handlers []http.HandlerFunc
@@ -215,6 +216,25 @@ func TestTheModelAndTierThatAnsweredAreWhatIsPaid(t *testing.T) {
 		if s := g.settled(tenant); s.Charged != c.want || s.Basis != domain.BasisProvider {
 			t.Errorf("%s: charged %s, want %s: %+v", c.rule, s.Charged, c.want, s)
 		}
+	}
+}
+
+func TestATierWithoutAnyPriceIsPresumed(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{books: unbilled, upstream: canned(200, "application/json", answered("gpt-4.1-nano", "flex", 1000, 100))})
+	tenant, header := g.inCase(0)
+	post(t, g.url+chatPath, `{"model":"gpt-4.1-nano","messages":[]}`, header...).want(t, 200)
+	g.presumed(tenant, "usage_not_priced")
+}
+
+func TestUsageThatCameBeforeTheTextIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	stream := `data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":1}}` + "\n\n" + strings.Repeat(delta, 50) + "data: [DONE]\n\n"
+	g := start(t, setup{books: unbilled, upstream: canned(200, "text/event-stream", stream)})
+	tenant, header := g.inCase(0)
+	post(t, g.url+chatPath, `{"model":"gpt-4o","stream":true,"max_tokens":100,"messages":[]}`, header...).want(t, 200)
+	if s := g.settled(tenant); s.Basis != domain.BasisCounted || s.Usage.Completion < 50 {
+		t.Errorf("settled %+v; want 50 chunks counted", s)
 	}
 }
 

@@ -69,7 +69,7 @@ func TestCutInTheMiddleOfAStreamTellsTheClient(t *testing.T) {
 	go func() { answered <- g.chat(key, `"stream":true,"max_tokens":100,`) }()
 	eventually(t, "the stream runs", func() bool { return len(g.recorder.requests()) == 1 && len(g.forwarded().answer) > 500 })
 	check(t, g.server.Cut(t.Context()))
-	if r := <-answered; !strings.HasSuffix(string(r.body), `"code":"upstream_unreachable"}}`+"\n\n") {
+	if r := <-answered; !strings.HasSuffix(string(r.body), `"code":"shutting_down"}}`+"\n\n") {
 		t.Errorf("got %s", r.body)
 	}
 	g.presumed("acme", "shutdown")

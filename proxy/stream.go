@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -94,7 +95,14 @@ func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest
 	reason := reasonOf(context.Cause(c.ctx), "stream_cut")
 	x.presume(reason)
 	x.s.log.WarnContext(x.r.Context(), "stream cut", slog.String("request_id", x.id), slog.String("reason", reason))
-	client.write([]byte(`data: {"error":{"message":"the provider broke off the stream","type":"server_error","param":null,"code":"upstream_unreachable"}}` + "\n\n"))
+	message, code := "the provider broke off the stream", "upstream_unreachable"
+	switch {
+	case errors.Is(context.Cause(c.ctx), errShutdown):
+		message, code = "the gateway is shutting down", "shutting_down"
+	case errors.Is(context.Cause(c.ctx), errUpstreamTimeout):
+		message, code = "the provider did not finish in time", "upstream_timeout"
+	}
+	client.write(fmt.Appendf(nil, `data: {"error":{"message":%q,"type":"server_error","param":null,"code":%q}}`+"\n\n", message, code))
 }
 
 // listener writes to a client until it has gone.

@@ -130,7 +130,7 @@ func TestATimeoutInAStreamIsPresumed(t *testing.T) {
 	key := g.tenant("acme", "100")
 	g.settings(t, func(s *mockupstream.Settings) { s.TokensPerSecond = 10 })
 	r := g.chat(key, `"stream":true,"max_tokens":100,`).want(t, 200)
-	if !strings.HasSuffix(string(r.body), `"code":"upstream_unreachable"}}`+"\n\n") {
+	if !strings.HasSuffix(string(r.body), `"code":"upstream_timeout"}}`+"\n\n") {
 		t.Errorf("got %s", r.body)
 	}
 	g.presumed("acme", "upstream_timeout")

@@ -40,6 +40,7 @@ type Meter struct {
 	done    bool
 	failed  bool
 	deltas  int64
+	after   int64 // pieces of text since the last usage
 	kept    int
 	dropped int64
 	order   map[int64]int // choice index to its text
@@ -67,6 +68,7 @@ func (m *Meter) Add(data []byte) Chunk {
 	l.space()
 	c.Malformed = l.bad || l.i != len(data)
 	m.deltas += int64(c.Deltas)
+	m.after += int64(c.Deltas)
 	m.failed = m.failed || c.Failed
 	if c.Malformed {
 		return c
@@ -76,6 +78,7 @@ func (m *Meter) Add(data []byte) Chunk {
 	}
 	if c.Usage = top.usage.seen; c.Usage {
 		m.last = top.usage // cumulative where it comes more than once: the last one counts
+		m.after = 0
 	}
 	m.model = name(m.model, top.model)
 	m.tier = name(m.tier, top.tier)
@@ -148,6 +151,10 @@ func (m *Meter) Usage() (Usage, bool) {
 	}
 	return m.last.usage(), true
 }
+
+// Outrun tells that text came after the last usage, which so cannot be about all of it: some translators send a
+// placeholder with the first chunk.
+func (m *Meter) Outrun() bool { return m.after > 0 }
 
 // Suspect tells that the last usage was there and is not believable: numbers too large, or no whole numbers.
 func (m *Meter) Suspect() bool { return m.last.invalid }
