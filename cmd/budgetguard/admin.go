@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -20,12 +22,38 @@ func (r reader) Events(ctx context.Context, tenant domain.TenantID, after int64,
 	return r.Read(ctx, tenant, after, limit)
 }
 
+// named is the ledger, and refuses tenants whose name a budget variable could take for another's: they
+// would stop the next start.
+type named struct {
+	*eventstore.Ledger
+	store  *eventstore.Store
+	limits limits
+}
+
+func (n named) Do(ctx context.Context, tenant domain.TenantID, c domain.Command) ([]domain.Recorded, error) {
+	if all, ok := c.(domain.All); ok && len(all.Commands) > 0 {
+		if _, creates := all.Commands[0].(domain.CreateTenant); creates {
+			ids, err := tenantIDs(ctx, n.store)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(ids, tenant) {
+				ids = append(ids, tenant)
+			}
+			if err := n.limits.check(ids); err != nil {
+				return nil, fmt.Errorf("%w: id: %w", domain.ErrInvalid, err)
+			}
+		}
+	}
+	return n.Ledger.Do(ctx, tenant, c)
+}
+
 // registerAdmin puts the admin API on the back listener, and health on both.
 func (g *gateway) registerAdmin(front, back *echo.Echo) error {
 	server, err := admin.New(
 		admin.Config{AdminKey: g.cfg.adminKey, KeyPepper: g.cfg.proxy.Pepper, DefaultRateLimit: g.cfg.proxy.RateLimit},
 		admin.Deps{
-			Ledger: g.ledger, Reader: reader{g.store}, Usage: usage{g.store.Pool()}, Policy: g.policy,
+			Ledger: named{g.ledger, g.store, g.cfg.limits}, Reader: reader{g.store}, Usage: usage{g.store.Pool()}, Policy: g.policy,
 			Defaults: func(t domain.TenantID) []domain.DefineBudget {
 				budgets, _ := g.cfg.limits.budgets(t) // only chance could fail, and crypto/rand does not
 				return budgets

@@ -20,6 +20,8 @@ const demoLimit domain.Amount = 10_000_000
 // limits are the budgets the environment asks for.
 type limits struct {
 	everybody map[domain.Period]domain.Amount
+	// named says that BUDGET_<PERIOD>_USD is set, which a tenant named usd would be confused with.
+	named bool
 	// tenant is by the name in the variable: upper case, every other character an underscore.
 	tenant map[string]map[domain.Period]domain.Amount
 }
@@ -28,9 +30,9 @@ type limits struct {
 // DEFAULT_BUDGET_USD, MAX_MONTHLY_USD, BUDGET_<PERIOD>_USD, BUDGET_<PERIOD>_<TENANT>.
 func limitsOf(v *values) (limits, error) {
 	l := limits{everybody: map[domain.Period]domain.Amount{}, tenant: map[string]map[domain.Period]domain.Amount{}}
-	for _, name := range []string{"BUDGET_START_DATE", "BUDGET_END_DATE"} {
-		if v.environ.value(name) != "" {
-			return l, configError("%s: custom budgets are not built yet", name)
+	for _, name := range v.environ.names() {
+		if name == "BUDGET_START_DATE" || name == "BUDGET_END_DATE" || strings.HasPrefix(name, "BUDGET_CUSTOM_") || strings.HasPrefix(name, "BUDGET_ROLLING_") {
+			return l, configError("%s: custom and rolling budgets are not built yet; unset it", name)
 		}
 	}
 	if err := l.readDefaults(v); err != nil {
@@ -39,6 +41,7 @@ func limitsOf(v *values) (limits, error) {
 	for _, p := range domain.CalendarPeriods() {
 		prefix := "BUDGET_" + strings.ToUpper(string(p)) + "_"
 		for _, name := range v.environ.names() {
+			name = strings.TrimSuffix(name, "_FILE") // the value may be in a file
 			tenant, ok := strings.CutPrefix(name, prefix)
 			if !ok || tenant == "" {
 				continue
@@ -48,7 +51,7 @@ func limitsOf(v *values) (limits, error) {
 				return l, err
 			}
 			if tenant == "USD" {
-				l.everybody[p] = limit
+				l.everybody[p], l.named = limit, true
 				continue
 			}
 			if l.tenant[tenant] == nil {
@@ -123,7 +126,7 @@ func (l limits) check(tenants []domain.TenantID) error {
 			return configError("BUDGET_<PERIOD>_%s could mean tenant %s or %s; set their budgets through the admin API", name, other, t)
 		}
 		owner[name] = t
-		if name == "USD" && len(l.everybody) > 0 {
+		if name == "USD" && l.named {
 			return configError("a tenant is named %s, so BUDGET_<PERIOD>_USD could mean it or everybody; set budgets through the admin API", t)
 		}
 	}

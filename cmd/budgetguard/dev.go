@@ -30,13 +30,12 @@ func (a *app) devCommand() *cobra.Command {
 			settings[i].initial = "127.0.0.1"
 		case "TENANT_AUTH":
 			settings[i].initial = "optional"
-		case "LOG_LEVEL":
-			settings[i].initial = "warn"
 		}
 	}
-	quiet := commonSettings()
-	quiet[0].initial = "warn"
-	known := bind(c, storageSettings(), quiet, settings)
+	known := bind(c, commonSettings(), settings)
+	for _, s := range storageSettings() {
+		known[s.name] = s // without a flag: dev has servers of its own
+	}
 	data := c.Flags().String("data", ".budgetguard", "directory for the data, the logs and dev.env")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := a.environ.readDotEnv(".env"); err != nil {
@@ -128,11 +127,9 @@ func (d *dev) startServers(ctx context.Context) error {
 		return err
 	}
 	d.note.database, d.note.redis = d.postgres.URL(), d.redis.URL()
-	for _, name := range []string{"DATABASE_URL", "REDIS_URL"} { // never a database that happens to be in the environment
-		delete(d.environ.vars, name+"_FILE")
-		delete(d.environ.behind, name+"_FILE")
-	}
-	d.environ.vars["DATABASE_URL"], d.environ.vars["REDIS_URL"] = d.note.database, d.note.redis
+	// Never a database that happens to be in the environment.
+	d.environ.set("DATABASE_URL", d.note.database)
+	d.environ.set("REDIS_URL", d.note.redis)
 	if _, err = migrations.Up(ctx, d.note.database); err != nil {
 		return err
 	}
@@ -147,17 +144,18 @@ func (d *dev) startServers(ctx context.Context) error {
 
 // startMock starts the fake provider where the environment names no real one.
 func (d *dev) startMock(ctx context.Context) error {
-	key, base := d.values.text("OPENAI_KEY"), d.environ.value("OPENAI_BASE_URL")
-	if key != "" || base != "" || d.values.command.Flags().Changed("openai-base-url") {
+	_, base, err := d.environ.lookup("OPENAI_BASE_URL")
+	d.values.check("OPENAI_BASE_URL", err)
+	if d.values.text("OPENAI_KEY") != "" || base || d.values.command.Flags().Changed("openai-base-url") {
 		d.note.mock = ""
 		return d.values.err
 	}
-	var err error
 	if d.mock, err = startMock(ctx, "127.0.0.1:0", d.values.text("PRICES_PATH"), filepath.Join(d.dir, "mock-bill.log"), d.log); err != nil {
 		return err
 	}
 	d.note.mock = d.mock.url
-	d.environ.vars["OPENAI_BASE_URL"], d.environ.vars["OPENAI_KEY"] = d.mock.url+"/v1", "mock"
+	d.environ.set("OPENAI_BASE_URL", d.mock.url+"/v1")
+	d.environ.set("OPENAI_KEY", "mock")
 	return nil
 }
 
@@ -172,7 +170,7 @@ func (d *dev) chooseAdminKey() {
 		_, _ = rand.Read(random) // never fails (crypto/rand, since Go 1.24)
 		d.note.adminKey = "bga_" + hex.EncodeToString(random)
 	}
-	d.environ.vars["ADMIN_API_KEY"] = d.note.adminKey
+	d.environ.set("ADMIN_API_KEY", d.note.adminKey)
 }
 
 // prepareDemo makes the demo tenant, gives it a budget if it has none, and a key if the last run's is
@@ -206,9 +204,10 @@ func (d *dev) banner(ctx context.Context) error {
 	if d.note.mock == "" {
 		provider = d.gateway.cfg.proxy.Upstream.String()
 	}
-	_, err = fmt.Fprintf(d.stdout, bannerText, version, d.note.gateway, d.note.gateway, d.note.gateway, provider,
+	back := d.gateway.adminAddress()
+	_, err = fmt.Fprintf(d.stdout, bannerText, version, d.note.gateway, back, back, provider,
 		filepath.Join(d.dir, devNoteFile), budgetLines(state, time.Now()), d.note.gateway, d.note.gateway, d.note.demoKey,
-		d.note.gateway, d.note.gateway, d.note.gateway, d.note.adminKey, raisedLimit(state))
+		d.note.gateway, back, d.note.adminKey, back, d.note.adminKey, raisedLimit(state))
 	return err
 }
 
@@ -240,7 +239,7 @@ Spend until the budget stops you (402 within ten calls):
 
 What it cost, and how to raise the limit:
 
-  curl %s/admin/tenant/demo -H "X-Admin-Key: $ADMIN_API_KEY"
+  curl %s/admin/tenant/demo -H "X-Admin-Key: %s"
   curl -X POST %s/admin/tenant/demo/budgets -H "Content-Type: application/json" \
     -H "X-Admin-Key: %s" -d '{"period":"monthly","limitUsd":"%s"}'
 

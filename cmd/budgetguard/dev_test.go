@@ -172,7 +172,11 @@ func raise(t *testing.T, n devNote) {
 func TestDevBudgetVariablesBeatTheDemoBudget(t *testing.T) {
 	t.Parallel()
 	dir := scratch(t)
-	p := start(t, []string{"PORT=0", "BUDGET_DAILY_DEMO=0.5", "DEFAULT_BUDGET_USD=2"}, "dev", "--data", dir)
+	file := filepath.Join(t.TempDir(), "limit")
+	if err := os.WriteFile(file, []byte("0.5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, []string{"PORT=0", "BUDGET_DAILY_DEMO_FILE=" + file, "DEFAULT_BUDGET_USD=2"}, "dev", "--data", dir)
 	p.line(t, "Stop with Ctrl-C")
 	if line := p.line(t, "  daily "); !strings.Contains(line, "0.5 of 0.5") {
 		t.Error(line)
@@ -200,6 +204,9 @@ func TestConfigurationErrorsSayWhatToDoAndExitWith3(t *testing.T) {
 		"bad period":                {append(complete, "BUDGET_PERIODS=fortnightly"), []string{"serve"}, exitConfig, "BUDGET_PERIODS"},
 		"bad limit":                 {append(complete, "BUDGET_DAILY_ACME=1.0000000001"), []string{"serve"}, exitConfig, "BUDGET_DAILY_ACME"},
 		"custom period":             {append(complete, "BUDGET_START_DATE=2026-01-01"), []string{"serve"}, exitConfig, "not built yet"},
+		"custom limit":              {append(complete, "BUDGET_CUSTOM_USD=5"), []string{"serve"}, exitConfig, "BUDGET_CUSTOM_USD"},
+		"a database that is no URL": {[]string{"DATABASE_URL=nonsense", "REDIS_URL=redis://127.0.0.1:1"}, []string{"serve"}, exitConfig, "DATABASE_URL"},
+		"unknown ledger command":    {nil, []string{"ledger", "bogus"}, exitUsage, "unknown command"},
 		"database down":             {complete, []string{"serve"}, exitDependency, "database"},
 		"unknown command":           {nil, []string{"fly"}, exitUsage, "unknown command"},
 		"unknown flag":              {nil, []string{"serve", "--fast"}, exitUsage, "--fast"},

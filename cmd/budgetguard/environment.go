@@ -25,27 +25,34 @@ func newEnvironment(environ []string) environment {
 }
 
 // lookup is the value of a variable, or the content of the file that NAME_FILE names, without the line
-// end. An empty variable counts as unset, as in compose files. Both set is a configuration error.
+// end; what the process has wins over what .env has. An empty variable counts as unset, as in compose
+// files. Both set in one place is a configuration error.
 func (e environment) lookup(name string) (value string, found bool, err error) {
-	direct, file := e.value(name), e.value(name+"_FILE")
-	switch {
-	case direct != "" && file != "":
-		return "", false, configError("%s and %s_FILE are both set; keep one", name, name)
-	case file != "":
-		value, err := readSecret(file)
-		if err != nil {
-			return "", false, configError("%s_FILE: %w", name, err)
+	for _, vars := range []map[string]string{e.vars, e.behind} {
+		direct, file := vars[name], vars[name+"_FILE"]
+		switch {
+		case direct != "" && file != "":
+			return "", false, configError("%s and %s_FILE are both set; keep one", name, name)
+		case file != "":
+			value, err := readSecret(file)
+			if err != nil {
+				return "", false, configError("%s_FILE: %w", name, err)
+			}
+			return value, true, nil
+		case direct != "":
+			return direct, true, nil
 		}
-		return value, true, nil
 	}
-	return direct, direct != "", nil
+	return "", false, nil
 }
 
-func (e environment) value(name string) string {
-	if v := e.vars[name]; v != "" {
-		return v
+// set gives a variable a value that wins over every other.
+func (e environment) set(name, value string) {
+	for _, vars := range []map[string]string{e.vars, e.behind} {
+		delete(vars, name)
+		delete(vars, name+"_FILE")
 	}
-	return e.behind[name]
+	e.vars[name] = value
 }
 
 // names lists all variables that are set, in no order.

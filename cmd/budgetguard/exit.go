@@ -41,6 +41,11 @@ func dependencyError(format string, args ...any) error {
 	return &exitError{code: exitDependency, err: fmt.Errorf(format, args...)}
 }
 
+// cannotListen says what to do about an address that cannot be had.
+func cannotListen(address string, err error) error {
+	return &exitError{code: exitFailure, err: fmt.Errorf("listen on %s: %w; choose another address (--port 0 picks a free one)", address, err)}
+}
+
 // exitCode finds the code of an error; a server that cannot be reached is a dependency that is down.
 func exitCode(err error) int {
 	var known *exitError

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -144,14 +143,6 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 	if err != nil {
 		return g, configError("DATABASE_URL: %w", err)
 	}
-	if err = alignBudgets(ctx, g.store, g.ledger, cfg.limits); err != nil {
-		return g, err
-	}
-	if cfg.prepare != nil {
-		if err = cfg.prepare(ctx, g.store, g.ledger); err != nil {
-			return g, err
-		}
-	}
 	if err = g.watch(); err != nil {
 		return g, configError("REDIS_URL: %w", err)
 	}
@@ -162,13 +153,26 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 	if g.proxy, err = g.openProxy(); err != nil {
 		return g, err
 	}
-	return g, g.bind(ctx)
+	if err = g.bind(ctx); err != nil {
+		return g, err
+	}
+	// Last, so that a start that fails has changed no budget.
+	if err = alignBudgets(ctx, g.store, g.ledger, cfg.limits); err != nil {
+		return g, err
+	}
+	if cfg.prepare != nil {
+		err = cfg.prepare(ctx, g.store, g.ledger)
+	}
+	return g, err
 }
 
 func (g *gateway) openProxy() (*proxy.Server, error) {
 	prices, err := catalogue(g.cfg.pricesPath)
 	if err != nil {
 		return nil, err
+	}
+	if percent := surcharge(g.cfg.proxy.Upstream); percent > 0 {
+		prices = prices.Raised(percent)
 	}
 	counter, err := tokens.New()
 	if err != nil {
@@ -199,7 +203,7 @@ func (g *gateway) bind(ctx context.Context) error {
 	for i, address := range addresses {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
-			return fmt.Errorf("listen on %s: %w", address, err)
+			return cannotListen(address, err)
 		}
 		g.listeners = append(g.listeners, listener)
 		g.servers = append(g.servers, &http.Server{
@@ -210,11 +214,14 @@ func (g *gateway) bind(ctx context.Context) error {
 	return nil
 }
 
-// address is where the gateway listens, as a client would write it.
-func (g *gateway) address() string {
-	host, port, err := net.SplitHostPort(g.listeners[0].Addr().String())
+// address is where the gateway listens, as a client would write it; adminAddress is that of /admin.
+func (g *gateway) address() string      { return urlOf(g.listeners[0]) }
+func (g *gateway) adminAddress() string { return urlOf(g.listeners[len(g.listeners)-1]) }
+
+func urlOf(l net.Listener) string {
+	host, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
-		return g.listeners[0].Addr().String()
+		return l.Addr().String()
 	}
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "localhost"
@@ -301,7 +308,22 @@ func newEcho(extract echo.IPExtractor) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = extract
+	e.HTTPErrorHandler = elsewhere
 	return e
+}
+
+// elsewhere answers what belongs to neither /v1 nor /admin.
+func elsewhere(err error, c echo.Context) {
+	status, text := http.StatusInternalServerError, "Internal error"
+	var known *echo.HTTPError
+	if errors.As(err, &known) {
+		status, text = known.Code, http.StatusText(known.Code)
+	}
+	id := "req_" + uuid.NewString()
+	c.Response().Header().Set("X-Request-Id", id)
+	if !c.Response().Committed {
+		_ = c.JSON(status, map[string]string{"error": text, "requestId": id}) // the client may have gone
+	}
 }
 
 // ticks is a channel of a ticker that stops with ctx.
@@ -314,7 +336,7 @@ func ticks(ctx context.Context, every time.Duration) <-chan time.Time {
 // warn tells an operator at the start what could surprise later.
 func (g *gateway) warn(ctx context.Context) {
 	log := g.cfg.log
-	if g.cfg.proxy.AuthOptional && !strings.HasPrefix(g.cfg.listen, "127.0.0.1:") {
+	if g.cfg.proxy.AuthOptional {
 		log.WarnContext(ctx, "TENANT_AUTH=optional: anybody who reaches this address can spend as a tenant without keys")
 	}
 	if g.cfg.expireFree {

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) ledgerCommand() *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Audit the ledger", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c := &cobra.Command{Use: "ledger", Short: "Audit the ledger", Args: onlyCommands, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(a.verifyCommand())
 	return c
 }
@@ -42,6 +42,9 @@ func (a *app) verifyCommand() *cobra.Command {
 		if err := store.Ping(c.Context()); err != nil {
 			return dependencyError("Postgres does not answer: %w", err)
 		}
+		if err := checkMigrated(c, url, false); err != nil {
+			return err
+		}
 		report, err := audit.Verify(c.Context(), store.Pool(), audit.Options{Quiet: *quiet, UsageCursor: "usage"})
 		if err != nil {
 			return err
@@ -59,6 +62,9 @@ func (a *app) verifyCommand() *cobra.Command {
 
 func (a *app) printReport(report audit.Report, output string) error {
 	if output == "json" {
+		if report.Violations == nil {
+			report.Violations = []audit.Violation{}
+		}
 		e := json.NewEncoder(a.stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(report)

@@ -53,13 +53,8 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("unknown command %q; see budgetguard --help", args[0])
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args:          onlyCommands,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
 	root.AddCommand(
@@ -67,4 +62,12 @@ func (a *app) root() *cobra.Command {
 		a.mockCommand(), a.ledgerCommand(), a.healthCommand(), a.versionCommand(),
 	)
 	return root
+}
+
+// onlyCommands refuses what is no command of c.
+func onlyCommands(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("unknown command %q; see %s --help", args[0], c.CommandPath())
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/budgetguard/budgetguard/eventstore"
@@ -54,6 +55,9 @@ func checkMigrated(c *cobra.Command, url string, migrate bool) error {
 	if migrate {
 		_, err := migrations.Up(c.Context(), url)
 		return err
+	}
+	if _, err := pgx.ParseConfig(url); err != nil {
+		return configError("DATABASE_URL: %w", err)
 	}
 	pending, err := migrations.Pending(c.Context(), url)
 	if err != nil {

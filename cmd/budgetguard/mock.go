@@ -68,7 +68,7 @@ func startMock(ctx context.Context, addr, pricesPath, journal string, log *slog.
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		return nil, cannotListen(addr, err)
 	}
 	m.url = "http://" + listener.Addr().String()
 	m.server = &http.Server{Handler: provider.Handler(), ReadHeaderTimeout: 10 * time.Second}

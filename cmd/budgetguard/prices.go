@@ -3,7 +3,9 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/proxy/prices"
@@ -41,4 +43,15 @@ func catalogue(path string) (*domain.Catalogue, error) {
 		return nil, configError("PRICES_PATH: %w", err)
 	}
 	return c, nil
+}
+
+// surcharge is what a provider's regional address costs more, in percent: OpenAI bills requests to
+// eu.api.openai.com and the like at 1.1 times the list price (OpenAI pricing page, data residency).
+func surcharge(upstream *url.URL) int64 {
+	const regional = 10
+	host := strings.ToLower(upstream.Hostname())
+	if strings.HasSuffix(host, ".api.openai.com") {
+		return regional
+	}
+	return 0
 }

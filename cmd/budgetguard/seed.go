@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -17,6 +18,7 @@ import (
 func (a *app) seedCommand() *cobra.Command {
 	c := &cobra.Command{Use: "seed", Short: "Make the demo tenant with a small budget and print a key for it", Args: noArgs}
 	known := bind(c, []setting{{"DATABASE_URL", "", true, "Postgres"}, {"KEY_PEPPER", "", true, "HMAC key of stored tenant keys"}}, budgetSettings(), commonSettings())
+	output := c.Flags().StringP("output", "o", "table", "table or json")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := &values{environ: a.environ, command: c, known: known}
 		url, pepper, log := v.needed("DATABASE_URL"), []byte(v.text("KEY_PEPPER")), logger(v, a.stderr)
@@ -34,6 +36,9 @@ func (a *app) seedCommand() *cobra.Command {
 		secret, err := seedDemo(c.Context(), ledger, l, pepper)
 		if err = errors.Join(err, ledger.Close(c.Context())); err != nil {
 			return err
+		}
+		if *output == "json" {
+			return json.NewEncoder(a.stdout).Encode(map[string]string{"tenant": string(demoTenant), "key": secret})
 		}
 		_, err = fmt.Fprintf(a.stdout, "tenant %s\nkey    %s\n", demoTenant, secret)
 		return err

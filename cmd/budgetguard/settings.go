@@ -87,7 +87,7 @@ func bind(c *cobra.Command, groups ...[]setting) map[string]setting {
 		known[s.name] = s
 		help := s.help + " (" + s.name + ")"
 		if s.secret {
-			c.Flags().String(flagName(s.name)+"-file", "", "file with the "+help)
+			c.Flags().String(flagName(s.name)+"-file", "", "file with "+s.name+": "+s.help)
 			continue
 		}
 		c.Flags().String(flagName(s.name), s.initial, help)
@@ -107,7 +107,7 @@ func (v *values) text(name string) string {
 	if s.secret {
 		flag += "-file"
 	}
-	if f := v.command.Flags().Lookup(flag); f.Changed {
+	if f := v.command.Flags().Lookup(flag); f != nil && f.Changed {
 		if !s.secret {
 			return f.Value.String()
 		}

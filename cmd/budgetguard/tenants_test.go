@@ -1,0 +1,56 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// byID sends a chat request with nothing but a tenant's id.
+func byID(t *testing.T, gateway, tenant string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, gateway+"/v1/chat/completions", strings.NewReader(chat))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Tenant-Id", tenant)
+	return send(t, r)
+}
+
+func TestNobodyMakesATenantThatWouldStopTheNextStart(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "TENANT_AUTH=optional", "BUDGET_MONTHLY_USD=5", "BUDGET_DAILY_TEAM_A=1")
+	gateway, address := s.serve()
+	if a := byID(t, address, "team-a"); a.status != http.StatusOK {
+		t.Fatalf("team-a: %d %s", a.status, a.body)
+	}
+	for _, id := range []string{"team.a", "usd"} {
+		if a := byID(t, address, id); a.status != http.StatusUnauthorized {
+			t.Errorf("%s by its id: %d %s", id, a.status, a.body)
+		}
+		s.admin(http.MethodPost, address+"/admin/tenant", `{"name":"x","id":"`+id+`"}`, http.StatusBadRequest, nil)
+	}
+	if code := gateway.stop(t); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	s.serve()
+	s.quiet()
+	s.verify(exitOK)
+}
+
+func TestAStartThatFailsChangesNoBudget(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "MAX_MONTHLY_USD=3")
+	_, address := s.serve()
+	s.tenant(address, "acme", "")
+	versions := s.count(`select version from tenant_head where tenant_id = 'acme'`)
+	port := address[strings.LastIndex(address, ":")+1:]
+	p := start(t, append(s.env, "MAX_MONTHLY_USD=77", "PORT="+port), "serve")
+	if code := p.wait(t); code != exitFailure || !strings.Contains(p.output(), "--port 0") {
+		t.Errorf("exit code %d:\n%s", code, p.output())
+	}
+	if now := s.count(`select version from tenant_head where tenant_id = 'acme'`); now != versions {
+		t.Errorf("version %d, want %d as before", now, versions)
+	}
+}
