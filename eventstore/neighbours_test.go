@@ -74,7 +74,9 @@ func TestAnExpiryNobodyWaitsForLeavesTheQueue(t *testing.T) {
 	l := openLedger(t, url)
 	tenant := fresh(t, l, 1000)
 	r := reserve(1)
+	r.TTL = 20 * time.Millisecond
 	do(t, l, tenant, r)
+	<-time.After(2 * r.TTL)
 	pool := openPool(t, url)
 	for _, sql := range []string{
 		`create function full_disk() returns trigger language plpgsql as $$ begin raise exception 'disk full' using errcode = '53100'; end $$`,
@@ -93,4 +95,5 @@ func TestAnExpiryNobodyWaitsForLeavesTheQueue(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), `drop trigger full_disk on outbox`); err != nil {
 		t.Fatal(err)
 	}
+	do(t, l, tenant, domain.Expire{Reservation: r.Reservation})
 }
