@@ -80,7 +80,7 @@ type columns struct {
 		version []int64
 		ts      []time.Time
 		kind    []string
-		body    []string
+		body    [][]byte
 		hash    [][]byte
 	}
 }
@@ -127,7 +127,7 @@ func (c *columns) addRecord(tenant string, r *domain.Recorded) error {
 	ev.version = append(ev.version, r.Version)
 	ev.ts = append(ev.ts, r.Time)
 	ev.kind = append(ev.kind, string(domain.TypeOf(r.Event)))
-	ev.body = append(ev.body, string(r.Body))
+	ev.body = append(ev.body, r.Body)
 	ev.hash = append(ev.hash, r.Hash[:])
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the others open no window and move no reservation
 	case domain.WindowOpened:

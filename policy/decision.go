@@ -41,6 +41,12 @@ type Decision struct {
 	Revision string
 }
 
+// clone lets two callers own one decision.
+func (d Decision) clone() Decision {
+	d.Messages = slices.Clone(d.Messages)
+	return d
+}
+
 // allows reads the value of allow; nil is undefined.
 func allows(v ast.Value) (bool, error) {
 	if v == nil {

@@ -118,6 +118,30 @@ func (in *Input) value() (ast.Value, error) {
 	return ast.NewObject(f.pairs...), f.err
 }
 
+// usable tells whether value gives no error, without making the value.
+func (in *Input) usable() bool {
+	if in.Now.IsZero() || !amounts(in.Usage, in.Budget, in.Estimate) {
+		return false
+	}
+	for i := range in.Budgets {
+		b := &in.Budgets[i]
+		if !amounts(b.Limit, b.Usage, b.Spent, b.Reserved, b.Remaining) {
+			return false
+		}
+	}
+	return true
+}
+
+// amounts tells whether each is a decimal amount or empty.
+func amounts(values ...string) bool {
+	for _, v := range values {
+		if _, ok := decimal(v); v != "" && !ok {
+			return false
+		}
+	}
+	return true
+}
+
 func (f *fields) budgets(budgets []Budget) *ast.Term {
 	terms := make([]*ast.Term, 0, len(budgets))
 	for i := range budgets {

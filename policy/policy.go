@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -26,7 +27,7 @@ func slots() chan struct{} { return make(chan struct{}, runtime.GOMAXPROCS(0)) }
 // versions of one installation's policy apart, and stay readable in an event.
 const revisionDigits = 16
 
-// Policy is one version of a policy, prepared. It never changes, and is safe
+// Policy is one version of a policy, prepared. What it answers never changes, and it is safe
 // for concurrent use. A caller that asks NeedsBalances first and Decide later
 // takes one Policy from [Engine.Current], so that both are about one version.
 type Policy struct {
@@ -36,6 +37,8 @@ type Policy struct {
 	balances    bool
 	timeout     time.Duration
 	slots       chan struct{}
+	fixed       bool                     // No request can be told from another.
+	decided     atomic.Pointer[Decision] // What a fixed policy answered; nil until it did.
 }
 
 // Revision is the beginning of the SHA-256 of the policy's bytes, in hex: of
@@ -57,6 +60,9 @@ func (p *Policy) NeedsBalances() bool {
 // [ErrUndefined], [ErrNotBoolean], [ErrDeny], [ErrTimeout], the context's
 // error, or what OPA says).
 func (p *Policy) Decide(ctx context.Context, in Input) (Decision, error) {
+	if d := p.decided.Load(); d != nil && ctx.Err() == nil && in.usable() {
+		return d.clone(), nil
+	}
 	denied := Decision{Revision: p.Revision()}
 	input, err := in.value()
 	if err != nil {
@@ -75,7 +81,12 @@ func (p *Policy) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err != nil {
 		return denied, fmt.Errorf("read allow of policy %s: %w", denied.Revision, err)
 	}
-	return Decision{Allow: allowed && !refused, Messages: messages, Revision: denied.Revision}, nil
+	d := Decision{Allow: allowed && !refused, Messages: messages, Revision: denied.Revision}
+	if p.fixed {
+		kept := d.clone()
+		p.decided.Store(&kept)
+	}
+	return d, nil
 }
 
 // evaluate returns the values of allow and deny; nil is undefined. Built-ins

@@ -49,6 +49,7 @@ func prepare(ctx context.Context, src source, timeout time.Duration) (*Policy, e
 		fingerprint: src.fingerprint,
 		hasDeny:     modules.answers("deny") || len(compiler.GetRules(ast.MustParseRef(denyRef))) > 0,
 		balances:    modules.any() || readsBalances(compiler.Modules),
+		fixed:       !modules.any() && fixed(compiler.Modules),
 		timeout:     timeout,
 		slots:       slots(),
 	}
