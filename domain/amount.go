@@ -63,22 +63,32 @@ func allDigits(s string) bool {
 
 // String is the shortest plain decimal of dollars that is exactly a.
 func (a Amount) String() string {
-	sign := ""
-	nanos := uint64(a) //nolint:gosec // two's complement on purpose: the negation below is right for MinInt64 too
-	if a < 0 {
-		sign, nanos = "-", -nanos
-	}
-	whole, fraction := nanos/nanosPerUSD, nanos%nanosPerUSD
-	text := sign + strconv.FormatUint(whole, 10)
-	if fraction == 0 {
-		return text
-	}
-	return text + "." + strings.TrimRight(fmt.Sprintf("%09d", fraction), "0")
+	return string(a.appendTo(make([]byte, 0, maxAmountText)))
 }
 
 // MarshalJSON writes the decimal as a string, which no JSON reader can round.
 func (a Amount) MarshalJSON() ([]byte, error) {
-	return []byte(`"` + a.String() + `"`), nil
+	b := append(make([]byte, 0, maxAmountText), '"')
+	return append(a.appendTo(b), '"'), nil
+}
+
+// appendTo writes digit by digit into one buffer: every event has a dozen amounts.
+func (a Amount) appendTo(b []byte) []byte {
+	nanos := uint64(a) //nolint:gosec // two's complement on purpose: the negation below is right for MinInt64 too
+	if a < 0 {
+		b, nanos = append(b, '-'), -nanos
+	}
+	b = strconv.AppendUint(b, nanos/nanosPerUSD, 10)
+	fraction := nanos % nanosPerUSD
+	if fraction == 0 {
+		return b
+	}
+	b = append(b, '.')
+	for unit := uint64(nanosPerUSD / 10); fraction > 0; unit /= 10 {
+		b = append(b, '0'+byte(fraction/unit)) //nolint:gosec // one digit
+		fraction %= unit
+	}
+	return b
 }
 
 // UnmarshalJSON reads a decimal string or a JSON number, both exactly.

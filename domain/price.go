@@ -63,7 +63,7 @@ func (p Price) times(by, of Price) Price {
 	if remainder > 0 {
 		quotient++
 	}
-	return Price(min(quotient, math.MaxInt64)) //nolint:gosec // bounded in the line
+	return Price(min(quotient, math.MaxInt64))
 }
 
 // Usage is what a provider says it will bill. Cached, written and audio tokens are inside Prompt;
