@@ -31,21 +31,35 @@ type named struct {
 }
 
 func (n named) Do(ctx context.Context, tenant domain.TenantID, c domain.Command) ([]domain.Recorded, error) {
-	if all, ok := c.(domain.All); ok && len(all.Commands) > 0 {
-		if _, creates := all.Commands[0].(domain.CreateTenant); creates {
-			ids, err := tenantIDs(ctx, n.store)
-			if err != nil {
-				return nil, err
-			}
-			if !slices.Contains(ids, tenant) {
-				ids = append(ids, tenant)
-			}
-			if err := n.limits.check(ids); err != nil {
-				return nil, fmt.Errorf("%w: id: %w", domain.ErrInvalid, err)
-			}
+	if creates(c) {
+		if err := n.check(ctx, tenant); err != nil {
+			return nil, err
 		}
 	}
 	return n.Ledger.Do(ctx, tenant, c)
+}
+
+func (n named) check(ctx context.Context, tenant domain.TenantID) error {
+	ids, err := tenantIDs(ctx, n.store)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(ids, tenant) {
+		ids = append(ids, tenant)
+	}
+	if err := n.limits.check(ids); err != nil {
+		return fmt.Errorf("%w: id: %w", domain.ErrInvalid, err)
+	}
+	return nil
+}
+
+func creates(c domain.Command) bool {
+	all, ok := c.(domain.All)
+	if !ok || len(all.Commands) == 0 {
+		return false
+	}
+	_, creates := all.Commands[0].(domain.CreateTenant)
+	return creates
 }
 
 // registerAdmin puts the admin API on the back listener, and health on both.
