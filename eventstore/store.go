@@ -93,14 +93,6 @@ func (s *Store) Outbox(ctx context.Context, limit int) ([]OutboxRow, error) {
 	return found, nil
 }
 
-// DeleteOutbox takes published rows out of the outbox.
-func (s *Store) DeleteOutbox(ctx context.Context, ids []int64) error {
-	if _, err := s.pool.Exec(ctx, `delete from outbox where id = any ($1)`, ids); err != nil {
-		return fmt.Errorf("delete outbox: %w", err)
-	}
-	return nil
-}
-
 // OutboxDepth is the number of appends still to be published.
 func (s *Store) OutboxDepth(ctx context.Context) (int64, error) {
 	var n int64
@@ -286,15 +278,6 @@ func (s *Store) TenantIDs(ctx context.Context, after domain.TenantID, limit int)
 		tenants[i] = domain.TenantID(id)
 	}
 	return tenants, nil
-}
-
-// CountTenants is the number of tenants, reserved ones not counted.
-func (s *Store) CountTenants(ctx context.Context) (int, error) {
-	var n int
-	if err := s.pool.QueryRow(ctx, `select count(*) from tenant where tenant_id not like '\_%'`).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count tenants: %w", err)
-	}
-	return n, nil
 }
 
 // State is a tenant's state now; domain.ErrTenantUnknown if the stream has not begun. It takes no lock:

@@ -37,7 +37,7 @@ type Config struct {
 	Stream string
 	// StreamLen is about how many entries the stream keeps.
 	StreamLen int64
-	// Consumer names this process in the consumer groups. It must be unique; by default it is random.
+	// Consumer names this process in its consumer group. It must be unique; by default it is random.
 	Consumer string
 	// Poll is how often projectors compare their cursors with the heads of the streams.
 	Poll time.Duration
@@ -131,9 +131,9 @@ func (c Config) client() (*redis.Client, error) {
 
 // watermillLog passes on what Watermill says, one level lower: what matters of it is an error here too.
 func (c Config) watermillLog() watermill.LoggerAdapter {
-	return watermill.NewSlogLoggerWithLevelMapping(c.Logger, map[slog.Level]slog.Level{
+	return untraced{watermill.NewSlogLoggerWithLevelMapping(c.Logger, map[slog.Level]slog.Level{
 		slog.LevelError: slog.LevelDebug, slog.LevelInfo: slog.LevelDebug,
-	})
+	})}
 }
 
 // pause grows from least to most while something keeps failing.

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// countersName is the projection's consumer group.
+	// countersName is the projection, and its consumer group when it runs alone.
 	countersName = "counters"
 	// refills is how many tenants are read from Postgres at once, which has other readers too.
 	refills = 4

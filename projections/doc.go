@@ -21,6 +21,11 @@
 // acknowledged when the projector has taken it over and not when it was applied: whatever dies in
 // between is behind its cursor and is found by the comparison.
 //
+// A worker's projectors share one subscription, which decodes each message once and never waits for them: a
+// projector without room for a message misses it, knows that, and compares. Relay and projectors linger a
+// few milliseconds for more, so that their fixed costs are those of a batch and not of an event. While all
+// goes well a projection is some 60 ms behind the ledger.
+//
 // # The registers
 //
 // The balances of a tenant are one hash, bg:{<tenant>}:accounts, that is exactly what the stream

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/budgetguard/budgetguard/domain"
 )
 
@@ -16,6 +18,9 @@ const (
 	longestStop = 16
 	// patience is after how many failed tenants in a row a comparison gives up: it is rather an outage.
 	patience = 3
+	// linger is how long a projector waits for more events after the first. Nobody waits for a projection, and
+	// at twenty batches a second its fixed costs (a transaction, a script for each tenant) hardly show.
+	linger = 50 * time.Millisecond
 )
 
 // failures are the tenants a projection could not bring up to date, with the reason of each.
@@ -44,6 +49,7 @@ type Projector struct {
 	cfg        Config
 	heads      Heads
 	projection projection
+	inbox      *inbox
 	outage     outage
 
 	// before are the tenants that were behind at the last comparison, with their heads at that time.
@@ -59,26 +65,44 @@ type stop struct{ failed, rest int }
 
 func newProjector(cfg Config, heads Heads, p projection) *Projector {
 	return &Projector{
-		cfg: cfg, heads: heads, projection: p, outage: outage{log: cfg.Logger, what: "projection " + p.name()},
+		cfg: cfg, heads: heads, projection: p, inbox: newInbox(p.name()),
+		outage: outage{log: cfg.Logger, what: "projection " + p.name()},
 		before: map[domain.TenantID]int64{}, stops: map[domain.TenantID]*stop{}, suspect: true,
 	}
 }
 
-// Run projects until ctx is done, and disconnects. Outages of Postgres and Redis are waited out.
+// Run projects until ctx is done, and disconnects. Outages of Postgres and Redis are waited out. It has a
+// consumer group of its own; in a Worker the projectors share one.
 func (p *Projector) Run(ctx context.Context) error {
-	p.follow(ctx)
-	return p.projection.close()
+	return shared{cfg: p.cfg, group: p.projection.name(), projectors: []*Projector{p}}.Run(ctx)
+}
+
+// shared is one subscription and the projectors it feeds.
+type shared struct {
+	cfg        Config
+	group      string
+	projectors []*Projector
+}
+
+// Run returns when all have stopped and disconnected.
+func (s shared) Run(ctx context.Context) error {
+	var group errgroup.Group
+	inboxes := make([]*inbox, len(s.projectors))
+	for i, p := range s.projectors {
+		inboxes[i] = p.inbox
+		group.Go(func() error {
+			p.follow(ctx)
+			return p.projection.close()
+		})
+	}
+	group.Go(func() error {
+		newSubscription(s.cfg, s.group, inboxes).run(ctx)
+		return nil
+	})
+	return group.Wait()
 }
 
 func (p *Projector) follow(ctx context.Context) {
-	s := newSubscription(p.cfg, p.projection.name())
-	receiving := make(chan struct{})
-	go func() {
-		defer close(receiving)
-		s.run(ctx)
-	}()
-	defer func() { <-receiving }()
-
 	tick := time.NewTicker(p.cfg.Poll)
 	defer tick.Stop()
 	retry := pause{least: idleMost, most: 2 * time.Second}
@@ -96,29 +120,15 @@ func (p *Projector) follow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case e := <-s.entries:
-			err = p.take(ctx, batch(e, s.entries))
-		case <-s.renewed:
+		case e := <-p.inbox.entries:
+			err = p.take(ctx, p.inbox.take(ctx, e))
+		case <-p.inbox.missed:
 			p.suspect = true
 			err = p.compare(ctx)
 		case <-tick.C:
 			err = p.compare(ctx)
 		}
 	}
-}
-
-// batch is what has been received already, without waiting for more.
-func batch(first entry, more <-chan entry) []entry {
-	entries := append(make([]entry, 0, 1+len(more)), first)
-	for len(entries) < pending {
-		select {
-		case e := <-more:
-			entries = append(entries, e)
-		default:
-			return entries
-		}
-	}
-	return entries
 }
 
 // take applies what was received. Tenants that stand still are left to the comparison, which is patient.

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// usageName is the projection's consumer group and the name of its cursors.
+	// usageName is the projection, the name of its cursors, and its consumer group when it runs alone.
 	usageName = "usage"
 	// usageEvents bounds one transaction. It is also what makes a rebuild fast: rows go in by the thousand.
 	usageEvents = 2000
@@ -168,36 +168,27 @@ type step struct {
 	failed failures
 }
 
-// step applies the next events of some tenants, sorted, in one transaction. It need not survive a crash
-// of the database by itself: rows and cursors are lost together and written again.
+// step applies the next events of some tenants, sorted, in one transaction of three round trips.
 func (u *usage) step(ctx context.Context, tenants []domain.TenantID, heard map[domain.TenantID][]int64) (step, error) {
 	done := step{failed: failures{}}
 	var ledger *usageRows
 	var cursors map[domain.TenantID]int64
-	err := pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
-		var err error
-		if cursors, err = lockCursors(ctx, tx, tenants); err != nil {
-			return err
-		}
+	err := u.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
 		each := max(1, usageEvents/len(tenants))
-		after := make([]int64, len(tenants))
-		for i, tenant := range tenants {
-			after[i] = cursors[tenant]
+		var entries []entry
+		var err error
+		if cursors, entries, err = begin(ctx, c, tenants, each); err == nil {
+			ledger = newUsageRows(cursors)
+			for _, e := range entries {
+				ledger.add(e)
+			}
+			done.failed, done.more = ledger.failed, ledger.unfinished(each)
+			err = ledger.write(ctx, c)
 		}
-		rows, err := tx.Query(ctx, readAfterSQL, tenants, after, each)
 		if err != nil {
-			return fmt.Errorf("read events: %w", err)
+			_, _ = c.Exec(ctx, `rollback`) // where that fails the pool closes the connection
 		}
-		entries, err := pgx.CollectRows(rows, scanEntry)
-		if err != nil {
-			return fmt.Errorf("read events: %w", err)
-		}
-		ledger = newUsageRows(cursors)
-		for _, e := range entries {
-			ledger.add(e)
-		}
-		done.failed, done.more = ledger.failed, ledger.unfinished(each)
-		return ledger.write(ctx, tx)
+		return err
 	})
 	if err != nil {
 		return step{}, fmt.Errorf("project usage: %w", err)
@@ -215,20 +206,29 @@ func (u *usage) remember(cursors, upto map[domain.TenantID]int64) {
 	maps.Copy(u.applied, upto)
 }
 
-// lockCursors makes the cursors that are missing and locks all, in one order everywhere.
-func lockCursors(ctx context.Context, tx pgx.Tx, tenants []domain.TenantID) (map[domain.TenantID]int64, error) {
+// begin starts a transaction, makes the cursors that are missing, locks all, in one order everywhere, and
+// reads the events behind them.
+func begin(ctx context.Context, c *pgxpool.Conn, tenants []domain.TenantID, each int) (cursors map[domain.TenantID]int64, entries []entry, err error) {
 	b := &pgx.Batch{}
+	b.Queue(`begin isolation level read committed`) // each statement sees what was committed while the one before waited
+	// The commit need not survive a crash of the database: rows and cursors move together, so what is lost
+	// is lost of both, and is written again from the events.
 	b.Queue(`set local synchronous_commit = off`)
 	// Only for streams there are: the entry that named the tenant may be of another database.
 	b.Queue(`insert into projection_cursor (name, tenant_id, version)
 		select $1, tenant_id, 0 from tenant_head where tenant_id = any ($2) order by tenant_id on conflict do nothing`, usageName, tenants)
-	var cursors map[domain.TenantID]int64
 	b.Queue(lockCursorsSQL, usageName, tenants).Query(func(rows pgx.Rows) error {
 		var err error
 		cursors, err = collectCursors(rows)
 		return err
 	})
-	return cursors, wrap(tx.SendBatch(ctx, b).Close(), "lock usage cursors")
+	b.Queue(readAfterSQL, usageName, tenants, each).Query(func(rows pgx.Rows) error {
+		var err error
+		entries, err = pgx.CollectRows(rows, scanEntry)
+		return err
+	})
+	err = c.SendBatch(ctx, b).Close()
+	return cursors, entries, wrap(err, "lock usage cursors and read events")
 }
 
 // count says how many events were applied, and how the stream behaved: it repeated one, or left a hole

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/budgetguard/budgetguard/domain"
 )
@@ -46,18 +47,26 @@ func (u *usageRows) apply(e entry) error {
 	if e.version != last+1 {
 		return fmt.Errorf("version %d of %s follows %d: the stream has a hole", e.version, e.tenant, last)
 	}
-	r, err := e.recorded()
-	if err != nil {
-		return err
-	}
-	if row, ok := usageOf(r); ok {
-		if err := u.put(r, row); err != nil {
+	if !e.free() {
+		r, err := e.recorded()
+		if err != nil {
 			return err
+		}
+		if row, ok := usageOf(r); ok {
+			if err := u.put(r, row); err != nil {
+				return err
+			}
 		}
 	}
 	u.upto[e.tenant] = e.version
 	u.events++
 	return nil
+}
+
+// free tells that an event is one of the kinds that make up most of a stream and move no money, so that its
+// body need not be decoded.
+func (e entry) free() bool {
+	return e.schema == domain.SchemaVersion && (e.kind == domain.TypeUsageReserved || e.kind == domain.TypeReservationReleased)
 }
 
 // unfinished are the tenants of which as many events were read as were asked for.
@@ -71,23 +80,19 @@ func (u *usageRows) unfinished(each int) []domain.TenantID {
 	return more
 }
 
-// write inserts the rows and moves the cursors.
-func (u *usageRows) write(ctx context.Context, tx pgx.Tx) error {
+// write inserts the rows, moves the cursors and commits.
+func (u *usageRows) write(ctx context.Context, c *pgxpool.Conn) error {
 	tenants, after, upto := make([]string, 0, len(u.upto)), make([]int64, 0, len(u.upto)), make([]int64, 0, len(u.upto))
 	for tenant, version := range u.upto {
 		tenants, after, upto = append(tenants, string(tenant)), append(after, u.after[tenant]), append(upto, version)
-	}
-	if len(tenants) == 0 {
-		return nil
 	}
 	b := &pgx.Batch{}
 	if len(u.versions) > 0 {
 		b.Queue(insertUsageSQL, u.tenants, u.versions, u.ts, u.posted, u.kinds, u.routes, u.models, u.keys, u.reservations,
 			u.usd, u.reserved, u.prompt, u.completion, u.tags)
 	}
-	moved := int64(0)
 	b.Queue(moveCursorsSQL, usageName, tenants, after, upto)
-	results := tx.SendBatch(ctx, b)
+	moved, results := int64(0), c.SendBatch(ctx, b)
 	for range b.Len() {
 		tag, err := results.Exec()
 		if err != nil {
@@ -102,7 +107,8 @@ func (u *usageRows) write(ctx context.Context, tx pgx.Tx) error {
 	if moved != int64(len(tenants)) {
 		return fmt.Errorf("%d of %d cursors moved: a bug, not an input", moved, len(tenants))
 	}
-	return nil
+	_, err := c.Exec(ctx, `commit`)
+	return wrap(err, "write usage rows")
 }
 
 func (u *usageRows) put(r domain.Recorded, row usageRow) error {

@@ -31,8 +31,9 @@ func NewWorker(cfg Config, store Store, ledger Ledger) (*Worker, error) {
 	if err := errors.Join(errRelay, errCounters, errUsage); err != nil {
 		return nil, err
 	}
+	projectors := shared{cfg: cfg, group: streamGroup, projectors: []*Projector{counters, usage}}
 	w := &Worker{cfg: cfg, store: store}
-	w.parts = append(w.parts, relay, counters, usage, NewReaper(cfg, store, ledger))
+	w.parts = append(w.parts, relay, projectors, NewReaper(cfg, store, ledger))
 	return w, nil
 }
 

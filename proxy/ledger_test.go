@@ -38,11 +38,11 @@ func (d *directory) Tenant(ctx context.Context, id domain.TenantID) (proxy.Tenan
 func (d *directory) Adopt(ctx context.Context, id domain.TenantID) error {
 	d.adopter.Lock()
 	defer d.adopter.Unlock()
-	n, err := d.store.CountTenants(ctx)
+	ids, err := d.store.TenantIDs(ctx, "", d.most)
 	if err != nil {
 		return err
 	}
-	if n >= d.most {
+	if len(ids) >= d.most {
 		return domain.ErrTenantUnknown
 	}
 	_, err = d.ledger.Do(ctx, id, domain.CreateTenant{Name: string(id), Actor: "gateway"})
