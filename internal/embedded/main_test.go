@@ -69,7 +69,12 @@ func startHolder(t *testing.T, dir string, as *syscall.Credential) holderProcess
 	program := filepath.Join(area, "hold-"+strings.ReplaceAll(t.Name(), "/", "-"))
 	raw, err := os.ReadFile(os.Args[0])
 	check(t, err)
-	check(t, os.WriteFile(program, raw, 0o755))
+	// No fork of a parallel test may inherit the file while it is open for writing: the kernel would refuse to
+	// run it (text file busy).
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(program, raw, 0o755)
+	syscall.ForkLock.RUnlock()
+	check(t, err)
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.Env = append(os.Environ(), "EMBEDDED_TEST_HOLD="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
