@@ -28,7 +28,7 @@ func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
 		command.Usage = domain.Usage{Prompt: x.priced.estimate.PromptTokens, Completion: x.counted(m)}
 	}
 	cost, tier, err := x.cost(m, command.Usage)
-	if err != nil { // no honest answer costs more than can be booked: charge the hold and say why
+	if err != nil { // a tier without a price, or more than can be booked: charge the hold and say why
 		x.s.log.ErrorContext(x.r.Context(), "usage cannot be priced", slog.String("request_id", x.id), slog.String("error", err.Error()))
 		x.presume("usage_not_priced")
 		return x.priced.bound
