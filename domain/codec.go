@@ -46,7 +46,8 @@ func DecodeEvent(t EventType, schema int, body []byte) (Event, error) {
 func EventTypes() []EventType {
 	return []EventType{
 		TypeTenantCreated, TypeTenantChanged, TypeTenantSuspended, TypeTenantResumed,
-		TypeAPIKeyIssued, TypeAPIKeyRotated, TypeAPIKeyRevoked, TypeRateLimitChanged,
+		TypeAPIKeyIssued, TypeAPIKeyRotated, TypeAPIKeyRevoked, TypeAPIKeySuspended, TypeAPIKeyResumed,
+		TypeRateLimitChanged,
 		TypeBudgetDefined, TypeBudgetChanged, TypeBudgetRetired, TypeBudgetThresholdCrossed,
 		TypeWindowOpened, TypeWindowSlid,
 		TypeUsageReserved, TypeReservationExtended, TypeUsageSettled, TypeReservationReleased,
@@ -73,6 +74,10 @@ func decoderOf(t EventType) (func([]byte) (Event, error), bool) {
 		return decodeAs[APIKeyRotated], true
 	case TypeAPIKeyRevoked:
 		return decodeAs[APIKeyRevoked], true
+	case TypeAPIKeySuspended:
+		return decodeAs[APIKeySuspended], true
+	case TypeAPIKeyResumed:
+		return decodeAs[APIKeyResumed], true
 	case TypeRateLimitChanged:
 		return decodeAs[RateLimitChanged], true
 	case TypeBudgetDefined:
@@ -134,6 +139,8 @@ func (TenantResumed) eventType() EventType          { return TypeTenantResumed }
 func (APIKeyIssued) eventType() EventType           { return TypeAPIKeyIssued }
 func (APIKeyRotated) eventType() EventType          { return TypeAPIKeyRotated }
 func (APIKeyRevoked) eventType() EventType          { return TypeAPIKeyRevoked }
+func (APIKeySuspended) eventType() EventType        { return TypeAPIKeySuspended }
+func (APIKeyResumed) eventType() EventType          { return TypeAPIKeyResumed }
 func (RateLimitChanged) eventType() EventType       { return TypeRateLimitChanged }
 func (BudgetDefined) eventType() EventType          { return TypeBudgetDefined }
 func (BudgetChanged) eventType() EventType          { return TypeBudgetChanged }

@@ -46,8 +46,10 @@ type IssueKey struct {
 	Hash      string
 	ExpiresAt *time.Time
 	Models    []string
-	Tags      map[string]string
-	Actor     Actor
+	// Tags are pinned to every request of the key. RequiredTags must come with each request.
+	Tags         map[string]string
+	RequiredTags []string
+	Actor        Actor
 }
 
 // RevokeKey ends a key; from the version of its event on it cannot reserve.
@@ -56,11 +58,36 @@ type RevokeKey struct {
 	Actor Actor
 }
 
+// SuspendKey stops a key's reservations; ResumeKey allows them again. Both do nothing when it is so already.
+type SuspendKey struct {
+	ID     KeyID
+	Reason string
+	Actor  Actor
+}
+
+// ResumeKey ends a key's suspension.
+type ResumeKey struct {
+	ID    KeyID
+	Actor Actor
+}
+
+// RotateKey gives a key a new secret. The old one works for Grace more, at most 30 days.
+type RotateKey struct {
+	ID     KeyID
+	Prefix string
+	Hash   string
+	Grace  time.Duration
+	Actor  Actor
+}
+
 // DefineBudget creates the budget of a period and scope, or changes the one there is. A source of lower
-// rank than the one that set it last changes nothing.
+// rank than the one that set it last changes nothing. A budget that is new counts what its window has
+// spent and held already. One whose weeks or months shall begin on another day is retired, and a new one
+// takes its place.
 type DefineBudget struct {
 	ID       BudgetID // used only if the budget is new
 	Period   Period
+	Span     Span
 	Scope    Scope
 	Limit    Amount
 	AlertsAt []Threshold
@@ -72,6 +99,26 @@ type DefineBudget struct {
 type RetireBudget struct {
 	ID    BudgetID
 	Actor Actor
+}
+
+// RaiseBudget lifts a limit by an amount until an instant. The zero Until is the end of the window that is
+// open: a top-up.
+type RaiseBudget struct {
+	ID     BudgetID
+	By     Amount
+	Until  time.Time
+	Reason string
+	Actor  Actor
+}
+
+// Age records what time alone has changed: spend that left a rolling window, raises that ended. Decide does
+// the same before a reservation, so it only keeps readers of an idle tenant up to date.
+type Age struct{}
+
+// Informed is a command with the answers to what Decide asked by *PastNeededError.
+type Informed struct {
+	Command Command
+	Past    []Past
 }
 
 // All carries out administrative commands in their order, every one or none: a tenant never exists
@@ -86,6 +133,26 @@ type Reserve struct {
 	// Keyless says that the tenant's id was the only credential: refused with ErrKeyUnusable once the tenant
 	// has had a key.
 	Keyless bool
+}
+
+// Extend makes an open reservation hold more, or live longer. It is refused like a reservation that does not
+// fit, and then leaves the hold as it was.
+type Extend struct {
+	Reservation ReservationID
+	Add         Amount
+	// TTL is counted from now; the hold never ends earlier than it would have.
+	TTL time.Duration
+}
+
+// Adjust corrects what was spent, up or down: in the windows of a reservation, which must be closed, or
+// without one in the windows of now of the tenant-wide budgets. A key that was used already is refused
+// with *IdempotencyError, which names the event.
+type Adjust struct {
+	Delta       Amount
+	Reason      string
+	Reservation ReservationID
+	Idempotency string
+	Actor       Actor
 }
 
 // Settle charges a reservation what it really cost. On one that was charged by presumption it corrects
@@ -106,11 +173,20 @@ type SettlePresumed struct {
 	Reason      string
 }
 
-// Release gives a reservation back. The caller has proof that nothing was billed.
+// Release gives a reservation back. Reason is the proof that nothing was billed: one of the Released
+// constants, else it is refused with ErrInvalid. Where there is none, SettlePresumed is the command.
 type Release struct {
 	Reservation ReservationID
 	Reason      string
 }
+
+// The proofs that nothing was billed.
+const (
+	ReleasedNeverDispatched = "never_dispatched"            // the gateway forwarded nothing
+	ReleasedNotSent         = "not_sent"                    // no connection took the request
+	ReleasedClientGone      = "client_gone_before_dispatch" // its client had gone before
+	ReleasedStatus          = "upstream_status_"            // and the status of a complete answer that bills nothing
+)
 
 // Expire closes a reservation whose time is over; early it is refused with ErrInvalid.
 type Expire struct {
@@ -128,6 +204,14 @@ func (IssueKey) isCommand()       {}
 func (RevokeKey) isCommand()      {}
 func (DefineBudget) isCommand()   {}
 func (RetireBudget) isCommand()   {}
+func (SuspendKey) isCommand()     {}
+func (ResumeKey) isCommand()      {}
+func (RotateKey) isCommand()      {}
+func (RaiseBudget) isCommand()    {}
+func (Age) isCommand()            {}
+func (Informed) isCommand()       {}
+func (Extend) isCommand()         {}
+func (Adjust) isCommand()         {}
 func (All) isCommand()            {}
 func (Reserve) isCommand()        {}
 func (Settle) isCommand()         {}

@@ -12,28 +12,25 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 		return nil, err
 	}
 	var events []Event
-	postings := make([]Posting, 0, len(s.Budgets))
+	postings := make([]Posting, 0, min(len(s.Budgets), maxAccounts))
 	var refused *BudgetExceededError
-	for _, b := range s.Budgets {
-		window, account := s.windowOf(b, now)
-		if account == nil {
-			opened := WindowOpened{
-				Account: AccountID(s.Version + int64(len(events)) + 1), Budget: b.ID, Period: b.Period,
-				Start: window.Start, End: window.End, Zone: s.Zone, Limit: b.Limit,
-			}
-			events = append(events, opened)
-			account = &Account{ID: opened.Account, Budget: b.ID, Window: window, Limit: b.Limit}
+	for i := range s.Budgets {
+		b := &s.Budgets[i]
+		if b.Scope != (Scope{}) && !b.Scope.Matches(c.Request) {
+			continue
 		}
+		account, due, ok := s.due(*b, now, s.Version+int64(len(events))+1)
+		if !ok {
+			continue
+		}
+		events = append(events, due...)
 		if room := account.Available(); room < c.Amount && (refused == nil || room < refused.Limit-refused.Settled-refused.Held) {
-			refused = &BudgetExceededError{
-				Budget: b.ID, Period: b.Period, Scope: b.Scope, Window: window,
-				Limit: account.Limit, Settled: account.Settled, Held: account.Held, Requested: c.Amount, At: now,
-			}
+			refused = account.exceeded(*b, c.Amount, now)
 		}
-		postings = append(postings, Posting{
-			Account: account.ID, Budget: b.ID, Limit: account.Limit,
-			Settled: account.Settled, Held: account.Held + c.Amount, Presumed: account.Presumed,
-		})
+		postings = append(postings, account.posting(move{held: c.Amount}))
+	}
+	if len(postings) > maxAccounts {
+		return nil, invalid("the request counts in %d budgets; at most %d can apply to one", len(postings), maxAccounts)
 	}
 	if refused != nil {
 		return nil, refused
@@ -41,6 +38,23 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 	return append(events, UsageReserved{
 		Request: c.Request, Amount: c.Amount, ExpiresAt: now.Add(c.TTL).UTC().Truncate(time.Microsecond), Postings: postings,
 	}), nil
+}
+
+// exceeded is the refusal of an amount that an account has no room for.
+func (a *Account) exceeded(b Budget, amount Amount, now time.Time) *BudgetExceededError {
+	window := a.Window
+	if a.rolls() {
+		window = a.Duration.window(now, a)
+	}
+	for _, r := range b.Raises { // what has no room now has none before the limit next changes by itself
+		if r.Until.After(now) && r.Until.Before(window.End) {
+			window.End = r.Until
+		}
+	}
+	return &BudgetExceededError{
+		Budget: b.ID, Period: b.Period, Scope: b.Scope, Window: window,
+		Limit: a.Limit, Settled: a.Settled, Held: a.Held, Requested: amount, At: now,
+	}
 }
 
 func checkReserve(s State, c Reserve, now time.Time) error {
@@ -63,13 +77,89 @@ func checkReserve(s State, c Reserve, now time.Time) error {
 	if c.Keyless && len(s.Keys) > 0 {
 		return ErrKeyUnusable
 	}
-	if c.KeyID == "" {
+	if err := checkKey(s, c.Request, now); err != nil || c.Idempotency == "" {
+		return err
+	}
+	return s.retry(c.attemptKey(), c.Fingerprint, now)
+}
+
+// checkKey tells whether the request's key may reserve, and whether the request has the tags it must.
+func checkKey(s State, r Request, now time.Time) error {
+	if r.KeyID == "" {
 		return nil
 	}
-	if k, ok := s.Keys[c.KeyID]; !ok || !k.usable(now) {
+	k, ok := s.Keys[r.KeyID]
+	if !ok || !k.usable(now) {
 		return ErrKeyUnusable
 	}
+	for name, value := range k.Tags {
+		if r.Tags[name] != value {
+			return invalid("tag %s is pinned to %s by the key", name, value)
+		}
+	}
+	for _, name := range k.RequiredTags {
+		if _, ok := r.Tags[name]; !ok {
+			return invalid("the key requires the tag %s", name)
+		}
+	}
 	return nil
+}
+
+// decideExtend holds more on the accounts of a reservation, whose windows may have ended since.
+func decideExtend(s State, c Extend, now time.Time) ([]Event, error) {
+	r, ok := s.Open[c.Reservation]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
+	case c.Add < 0 || c.Add > MaxAmount || r.Amount+c.Add > MaxAmount:
+		return nil, invalid("extension by %s USD: want 0 or more, and at most %s in all", c.Add, MaxAmount)
+	case c.TTL < 0 || c.TTL > maxTTL:
+		return nil, invalid("reservation life of %s: want 0 to %s", c.TTL, maxTTL)
+	}
+	expires := now.Add(c.TTL).UTC().Truncate(time.Microsecond)
+	if expires.Before(r.ExpiresAt) {
+		expires = r.ExpiresAt
+	}
+	if c.Add == 0 && expires.Equal(r.ExpiresAt) {
+		return nil, nil
+	}
+	var events []Event
+	postings := make([]Posting, 0, len(r.Accounts))
+	for _, id := range r.Accounts {
+		account, due, err := s.present(id, now)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, due...)
+		if c.Add > 0 && account.Available() < c.Add {
+			b, live := s.budget(account.Budget)
+			if !live {
+				b = Budget{ID: account.Budget, Period: account.Period}
+			}
+			return nil, account.exceeded(b, c.Add, now)
+		}
+		postings = append(postings, account.posting(move{held: c.Add}))
+	}
+	return append(events, ReservationExtended{
+		Request: r.Request, ReservedAt: r.At, Added: c.Add, Amount: r.Amount + c.Add, ExpiresAt: expires, Postings: postings,
+	}), nil
+}
+
+// present is an account that is there already, with what time alone has changed in it.
+func (s State) present(id AccountID, now time.Time) (Account, []Event, error) {
+	a, ok := s.Accounts[id]
+	if !ok {
+		return Account{}, nil, s.notLoaded(id)
+	}
+	account := *a
+	b, live := s.budget(a.Budget)
+	if !live || s.Current[b.ID] != id || !a.Window.Contains(now) {
+		return account, nil, nil
+	}
+	b, events := s.lowered(b, now)
+	account.Limit = b.Limit
+	account, slid := account.slide(now)
+	return account, append(events, slid...), nil
 }
 
 // encodable tells whether the texts of a request survive JSON as they are. Those of a closing command are
@@ -110,15 +200,15 @@ func decideSettle(s State, c Settle) ([]Event, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
-	postings, err := s.postings(r.Accounts, move{held: -r.Amount, settled: c.Charged, presumed: c.presumed()})
+	postings, err := s.postings(r.Accounts, r.At, move{held: -r.Amount, settled: c.Charged, presumed: c.presumed()})
 	if err != nil {
 		return nil, err
 	}
-	return []Event{UsageSettled{
+	return s.told([]Event{UsageSettled{
 		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: c.Charged, Overrun: max(0, c.Charged-r.Amount),
 		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier, Reason: validText(c.Reason),
 		Postings: postings,
-	}}, nil
+	}}, postings), nil
 }
 
 // presumed is the part of the charge that rests on no evidence: all of it or nothing.
@@ -131,19 +221,19 @@ func (c Settle) presumed() Amount {
 
 // settleLate replaces a presumed charge by what evidence says; the windows are those of the reservation.
 func settleLate(s State, p Presumption, c Settle) ([]Event, error) {
-	if c.Basis == BasisPresumed && c.Charged == p.Charged {
-		return nil, nil // expired meanwhile, and charged the same: no evidence, nothing new
+	if c.Charged == p.Charged && (c.Basis == BasisPresumed || p.Released) {
+		return nil, nil // expired meanwhile, and charged the same, or given back: no evidence, nothing new
 	}
 	delta := c.Charged - p.Charged // both are within ±MaxAmount
-	postings, err := s.postings(p.Accounts, move{settled: delta, presumed: c.presumed() - p.Charged})
+	postings, err := s.postings(p.Accounts, p.At, move{settled: delta, presumed: c.presumed() - p.Charged})
 	if err != nil {
 		return nil, err
 	}
-	return []Event{UsageSettledLate{
+	return s.told([]Event{UsageSettledLate{
 		Request: p.Request, ReservedAt: p.At, WasCharged: p.Charged, Charged: c.Charged, Delta: delta,
 		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier,
 		Reason: validText(c.Reason), Postings: postings,
-	}}, nil
+	}}, postings), nil
 }
 
 func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
@@ -154,17 +244,23 @@ func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
-	postings, err := s.postings(r.Accounts, move{held: -r.Amount, settled: r.Amount, presumed: r.Amount})
-	if err != nil {
-		return nil, err
+	return decideSettle(s, Settle{Reservation: c.Reservation, Charged: r.Amount, Basis: BasisPresumed, Reason: c.Reason})
+}
+
+// provesNothingBilled tells whether a reason to release is one of those that leave no doubt.
+func provesNothingBilled(reason string) bool {
+	switch reason {
+	case ReleasedNeverDispatched, ReleasedNotSent, ReleasedClientGone:
+		return true
 	}
-	return []Event{UsageSettled{
-		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: r.Amount, Basis: BasisPresumed,
-		Reason: validText(c.Reason), Postings: postings,
-	}}, nil
+	status, ok := strings.CutPrefix(reason, ReleasedStatus)
+	return ok && len(status) == 3 && allDigits(status)
 }
 
 func decideRelease(s State, c Release) ([]Event, error) {
+	if !provesNothingBilled(c.Reason) {
+		return nil, invalid("a release needs proof that nothing was billed; %.80q is none", c.Reason)
+	}
 	if p, ok := s.Presumed[c.Reservation]; ok {
 		return settleLate(s, p, Settle{Reservation: c.Reservation, Basis: BasisProvider, Reason: c.Reason})
 	}
@@ -172,7 +268,7 @@ func decideRelease(s State, c Release) ([]Event, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
-	postings, err := s.postings(r.Accounts, move{held: -r.Amount})
+	postings, err := s.postings(r.Accounts, r.At, move{held: -r.Amount})
 	if err != nil {
 		return nil, err
 	}
@@ -193,40 +289,117 @@ func decideExpire(s State, c Expire, now time.Time) ([]Event, error) {
 	if c.Free {
 		charged = 0
 	}
-	postings, err := s.postings(r.Accounts, move{held: -r.Amount, settled: charged, presumed: charged})
+	postings, err := s.postings(r.Accounts, r.At, move{held: -r.Amount, settled: charged, presumed: charged})
 	if err != nil {
 		return nil, err
 	}
-	return []Event{ReservationExpired{
+	return s.told([]Event{ReservationExpired{
 		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: charged, Postings: postings,
-	}}, nil
+	}}, postings), nil
+}
+
+// decideAdjust corrects what was spent in the windows of a closed reservation, or in those of now.
+func decideAdjust(s State, c Adjust, now time.Time) ([]Event, error) {
+	switch {
+	case c.Idempotency == "" || !storable(c.Idempotency):
+		return nil, invalid("an adjustment needs an idempotency key of UTF-8")
+	case c.Reason == "" || len(c.Reason) > maxReason || !storable(c.Reason):
+		return nil, invalid("reason: want 1 to %d bytes of UTF-8", maxReason)
+	case c.Delta == 0 || c.Delta < -MaxAmount || c.Delta > MaxAmount:
+		return nil, invalid("usd: want a difference other than 0, at most %s", MaxAmount)
+	}
+	if err := s.retry(c.attemptKey(), c.fingerprint(), now); err != nil {
+		return nil, err
+	}
+	e := UsageAdjusted{Reservation: c.Reservation, Delta: c.Delta, Reason: c.Reason, Idempotency: c.Idempotency, Actor: c.Actor}
+	if c.Reservation == "" {
+		return adjustNow(s, e, now)
+	}
+	if _, open := s.Open[c.Reservation]; open {
+		return nil, invalid("reservation %s is still open", c.Reservation)
+	}
+	r, ok := s.Closed[c.Reservation]
+	m := move{settled: c.Delta}
+	if p, presumed := s.Presumed[c.Reservation]; presumed {
+		r, ok, m.presumed = p.Reservation, true, -p.Charged
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
+	}
+	e.ReservedAt, e.Route, e.Model, e.KeyID, e.Tags = r.At, r.Route, r.Model, r.KeyID, r.Tags
+	var err error
+	if e.Postings, err = s.postings(r.Accounts, r.At, m); err != nil {
+		return nil, err
+	}
+	return s.adjusted(nil, e)
+}
+
+// adjustNow adjusts the windows of now of every budget of the whole tenant.
+func adjustNow(s State, e UsageAdjusted, now time.Time) ([]Event, error) {
+	var events []Event
+	accounts := map[AccountID]*Account{}
+	var ids []AccountID
+	for _, b := range s.Budgets {
+		if b.Scope != (Scope{}) {
+			continue
+		}
+		account, due, ok := s.due(b, now, s.Version+int64(len(events))+1)
+		if ok {
+			events = append(events, due...)
+			accounts[account.ID], ids = &account, append(ids, account.ID)
+		}
+	}
+	s.Accounts = accounts
+	var err error
+	if e.Postings, err = s.postings(ids, now, move{settled: e.Delta}); err != nil {
+		return nil, err
+	}
+	return s.adjusted(events, e)
+}
+
+// adjusted adds an adjustment and what it crosses. It may not take more than was confirmed.
+func (s State) adjusted(events []Event, e UsageAdjusted) ([]Event, error) {
+	for _, p := range e.Postings {
+		if p.Settled < p.Presumed {
+			return nil, invalid("usd: budget %s has no %s USD of confirmed spend in that window to take back", p.Budget, -e.Delta)
+		}
+	}
+	return s.told(append(events, e), e.Postings), nil
 }
 
 // maxBalance bounds held and settled of one account, so that limit, held and settled can be added and
 // subtracted in any order within an int64.
 const maxBalance = 4 * MaxAmount
 
-// move is what a closing event adds to each account it touches.
+// move is what an event adds to each account it touches.
 type move struct{ held, settled, presumed Amount }
 
 // postings are the balances that result from a move on each account, checked for overflow. One that
 // leaves use above the limit is forced: closing a reservation records the truth and is never refused.
-func (s State) postings(accounts []AccountID, m move) ([]Posting, error) {
+// What a rolling account counted of the time at which the reservation was made may have left it.
+func (s State) postings(accounts []AccountID, at time.Time, whole move) ([]Posting, error) {
 	postings := make([]Posting, 0, len(accounts))
 	for _, id := range accounts {
 		a, ok := s.Accounts[id]
 		if !ok {
-			return nil, fmt.Errorf("account %d of tenant %s is not loaded: a bug, not an input", id, s.Tenant)
+			return nil, s.notLoaded(id)
+		}
+		m := whole
+		if !a.counts(at) {
+			m.settled, m.presumed = 0, 0
 		}
 		held, errHeld := a.Held.Plus(m.held)
 		settled, errSettled := a.Settled.Plus(m.settled)
 		if errHeld != nil || errSettled != nil || held > maxBalance || settled > maxBalance {
 			return nil, fmt.Errorf("%w: account %d of tenant %s overflows", ErrAmount, id, s.Tenant)
 		}
-		postings = append(postings, Posting{
-			Account: id, Budget: a.Budget, Limit: a.Limit, Settled: settled, Held: held,
-			Presumed: a.Presumed + m.presumed, Forced: settled+held > a.Limit && m.settled > -m.held,
-		})
+		p := a.posting(m)
+		p.Forced = settled+held > a.Limit && m.settled > -m.held
+		postings = append(postings, p)
 	}
 	return postings, nil
+}
+
+func (s State) notLoaded(id AccountID) error {
+	return fmt.Errorf("account %d of tenant %s is not loaded: a bug, not an input", id, s.Tenant)
 }

@@ -23,6 +23,8 @@ const (
 	TypeAPIKeyIssued           EventType = "apikey.issued"
 	TypeAPIKeyRotated          EventType = "apikey.rotated"
 	TypeAPIKeyRevoked          EventType = "apikey.revoked"
+	TypeAPIKeySuspended        EventType = "apikey.suspended"
+	TypeAPIKeyResumed          EventType = "apikey.resumed"
 	TypeRateLimitChanged       EventType = "ratelimit.changed"
 	TypeBudgetDefined          EventType = "budget.defined"
 	TypeBudgetChanged          EventType = "budget.changed"
@@ -102,7 +104,22 @@ type APIKeyIssued struct {
 	ExpiresAt *time.Time        `json:"expiresAt,omitempty"`
 	Models    []string          `json:"models,omitempty"`
 	Tags      map[string]string `json:"tags,omitempty"`
-	Actor     Actor             `json:"actor"`
+	// Names of tags that each request of the key must bring.
+	RequiredTags []string `json:"requiredTags,omitempty"`
+	Actor        Actor    `json:"actor"`
+}
+
+// APIKeySuspended stops the key's reservations.
+type APIKeySuspended struct {
+	KeyID  KeyID  `json:"apiKeyId"`
+	Reason string `json:"reason"`
+	Actor  Actor  `json:"actor"`
+}
+
+// APIKeyResumed ends a suspension of the key.
+type APIKeyResumed struct {
+	KeyID KeyID `json:"apiKeyId"`
+	Actor Actor `json:"actor"`
 }
 
 // APIKeyRotated replaces a key's secret; the old one works until its grace ends.
@@ -129,9 +146,14 @@ type RateLimitChanged struct {
 
 // BudgetDefined adds a budget.
 type BudgetDefined struct {
-	Budget   BudgetID    `json:"budgetId"`
-	Period   Period      `json:"period"`
-	Scope    Scope       `json:"scope"`
+	Budget BudgetID `json:"budgetId"`
+	Period Period   `json:"period"`
+	Span
+	Scope Scope `json:"scope"`
+	// First instant of a custom window.
+	Start time.Time `json:"windowStart,omitzero"`
+	// First instant after a custom window.
+	End      time.Time   `json:"windowEnd,omitzero"`
 	Limit    Amount      `json:"limitUsd"`
 	AlertsAt []Threshold `json:"alertsAt,omitempty"`
 	Source   Source      `json:"source"`
@@ -145,8 +167,11 @@ type BudgetChanged struct {
 	OldLimit Amount      `json:"oldLimitUsd"`
 	AlertsAt []Threshold `json:"alertsAt,omitempty"`
 	Source   Source      `json:"source"`
-	Postings []Posting   `json:"postings,omitempty"`
-	Actor    Actor       `json:"actor"`
+	// Raises that are part of the limit until they end.
+	Raises   []Raise   `json:"raises,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Postings []Posting `json:"postings,omitempty"`
+	Actor    Actor     `json:"actor"`
 }
 
 // BudgetRetired ends a budget; its accounts stay until their last reservation closes.
@@ -155,7 +180,8 @@ type BudgetRetired struct {
 	Actor  Actor    `json:"actor"`
 }
 
-// BudgetThresholdCrossed says that use reached a share of the limit, once per window and threshold.
+// BudgetThresholdCrossed says that what was spent reached a share of the limit, once per window and
+// threshold. In a rolling window it can come again after spend that left it brought the sum below the share.
 type BudgetThresholdCrossed struct {
 	Budget    BudgetID  `json:"budgetId"`
 	Account   AccountID `json:"account"`
@@ -177,8 +203,13 @@ type WindowOpened struct {
 	Settled  Amount    `json:"spentUsd"`
 	Held     Amount    `json:"reservedUsd"`
 	Presumed Amount    `json:"presumedUsd"`
-	// Adopted lists open reservations that count here although they were made before the budget was.
+	// Adopted lists reservations, open or charged by presumption, that count here although they were made
+	// before the budget was.
 	Adopted []ReservationID `json:"adopted,omitempty"`
+	// Length of a rolling window.
+	Duration Length `json:"duration,omitempty"`
+	// What a rolling window had spent already, by part.
+	Buckets []Bucket `json:"buckets,omitempty"`
 }
 
 // WindowSlid takes spend that left a rolling window out of its account.

@@ -108,12 +108,32 @@ type UsageSettledLate struct {
 	Postings      []Posting `json:"postings"`
 }
 
-// UsageAdjusted is a correction by an operator or a reconciler.
+// UsageAdjusted is a correction by an operator or a reconciler. One of a reservation counts in the windows
+// of that reservation, repeats what it was for and confirms a charge that was presumed; another counts in the
+// windows of its own time.
 type UsageAdjusted struct {
-	Reservation ReservationID `json:"reservationId,omitempty"`
-	Delta       Amount        `json:"deltaUsd"`
-	Reason      string        `json:"reason"`
-	Idempotency string        `json:"idempotencyKey"`
-	Postings    []Posting     `json:"postings"`
-	Actor       Actor         `json:"actor"`
+	Reservation ReservationID     `json:"reservationId,omitempty"`
+	ReservedAt  time.Time         `json:"reservedAt,omitzero"`
+	Route       string            `json:"route,omitempty"`
+	Model       string            `json:"model,omitempty"`
+	KeyID       KeyID             `json:"apiKeyId,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	Delta       Amount            `json:"deltaUsd"`
+	Reason      string            `json:"reason"`
+	Idempotency string            `json:"idempotencyKey"`
+	Postings    []Posting         `json:"postings"`
+	Actor       Actor             `json:"actor"`
+}
+
+// request is what was adjusted, as far as budgets and reports ask.
+func (e UsageAdjusted) request() Request {
+	return Request{Reservation: e.Reservation, Route: e.Route, Model: e.Model, KeyID: e.KeyID, Tags: e.Tags}
+}
+
+// at is the time that decides which windows it counts in; its own is the given one.
+func (e UsageAdjusted) at(own time.Time) time.Time {
+	if e.ReservedAt.IsZero() {
+		return own
+	}
+	return e.ReservedAt
 }

@@ -76,7 +76,8 @@ Delivery is at least once and in order of version per tenant; what is missing is
 ` + "`GET /admin/tenant/:id/events?after=`" + `.
 
 - Money is a decimal string of US dollars with at most nine places. Times are RFC 3339 in UTC with microseconds.
-- A schema never changes. A field that has to change makes a new version of its type, beside the old one.
+- A schema never changes what it says. It may gain a field that is absent where it has nothing to say, so that old
+  events keep their bytes and their meaning; any other change makes a new version of its type, beside the old one.
 - **Postings carry resulting balances**, not differences: the newest posting of an account *is* its balance.
   A consumer assigns, so a duplicate or an old event (a smaller version) cannot make it wrong.
 - An event that moves money counts in the windows that contain ` + "`reservedAt`" + `, whenever it happens
@@ -97,7 +98,7 @@ func catalogueReadme(byType map[EventType]Event, said map[string]string) []byte 
 		fmt.Fprintf(&b, "\n## %s\n\n%s [Schema](%s)\n\n", eventType, summary(e, said), schemaFile(eventType))
 		writeFields(&b, reflect.TypeOf(e), said)
 	}
-	parts := []reflect.Type{reflect.TypeFor[Posting](), reflect.TypeFor[Estimate](), reflect.TypeFor[Usage](), reflect.TypeFor[Scope]()}
+	parts := []reflect.Type{reflect.TypeFor[Posting](), reflect.TypeFor[Estimate](), reflect.TypeFor[Usage](), reflect.TypeFor[Scope](), reflect.TypeFor[Raise](), reflect.TypeFor[Bucket]()}
 	for _, part := range parts {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", part.Name(), said[part.Name()])
 		writeFields(&b, part, said)
@@ -128,6 +129,8 @@ func jsonKind(t reflect.Type) string {
 		return "decimal string, USD"
 	case baseType(t) == reflect.TypeFor[time.Time]():
 		return "time"
+	case t == reflect.TypeFor[Length]():
+		return "duration such as 24h"
 	case t == reflect.TypeFor[Zone]():
 		return "IANA zone"
 	case t.Kind() == reflect.Slice:

@@ -1,5 +1,10 @@
 package domain
 
+import (
+	"slices"
+	"time"
+)
+
 // Evolve is the state after a recorded event. It is total: events assign, so nothing can fail. It
 // consumes s, like append consumes its slice: use only the result, or Clone first.
 func Evolve(s State, r Recorded) State {
@@ -16,93 +21,154 @@ func Evolve(s State, r Recorded) State {
 		s.Suspended = false
 	case RateLimitChanged:
 		s.RateLimit = e.RateLimitPerMin
-	case APIKeyIssued:
-		s.Keys[e.KeyID] = Key{
-			ID: e.KeyID, Name: e.Name, Prefix: e.Prefix, Hash: e.KeyHash,
-			CreatedAt: r.Time, ExpiresAt: e.ExpiresAt, Models: e.Models, Tags: e.Tags,
-		}
-	case APIKeyRotated:
-		k := s.Keys[e.KeyID]
-		k.Prefix, k.Hash = e.Prefix, e.KeyHash
-		s.Keys[e.KeyID] = k
-	case APIKeyRevoked:
-		k := s.Keys[e.KeyID]
-		at := r.Time // a copy: the address of r's own would put every r on the heap
-		k.RevokedAt = &at
-		s.Keys[e.KeyID] = k
+	case APIKeyIssued, APIKeyRotated, APIKeyRevoked, APIKeySuspended, APIKeyResumed:
+		s.key(r)
 	case BudgetDefined:
-		s.putBudget(Budget{ID: e.Budget, Period: e.Period, Scope: e.Scope, Limit: e.Limit, AlertsAt: e.AlertsAt, Source: e.Source})
+		s.putBudget(Budget{
+			ID: e.Budget, Period: e.Period, Span: e.Span, Scope: e.Scope, Window: Window{Start: e.Start, End: e.End},
+			Limit: e.Limit, AlertsAt: e.AlertsAt, Source: e.Source,
+		})
 	case BudgetChanged:
 		b, _ := s.budget(e.Budget)
-		b.Limit, b.AlertsAt, b.Source = e.Limit, e.AlertsAt, e.Source
+		b.Limit, b.Raises, b.AlertsAt, b.Source = e.Limit, e.Raises, e.AlertsAt, e.Source
 		s.putBudget(b)
-		s.post(e.Postings)
+		s.post(e.Postings, r.Time)
 	case BudgetRetired:
 		s.dropBudget(e.Budget)
 	case BudgetThresholdCrossed:
+		if a, ok := s.Accounts[e.Account]; ok {
+			a.Crossed = append(slices.Clip(a.Crossed), e.Threshold)
+		}
 	case WindowOpened:
 		s.openWindow(e)
 	case WindowSlid:
-		s.post(e.Postings)
+		s.slide(e)
 	case UsageReserved, ReservationExtended, UsageSettled, ReservationReleased, ReservationExpired, UsageSettledLate, UsageAdjusted:
 		s.use(r)
 	}
 	return s
 }
 
+// key evolves the events of an API key.
+func (s *State) key(r Recorded) {
+	at := r.Time                 // a copy: the address of r's own would put every r on the heap
+	switch e := r.Event.(type) { //nolint:gochecksumtype // the others are in Evolve
+	case APIKeyIssued:
+		s.Keys[e.KeyID] = Key{
+			ID: e.KeyID, Name: e.Name, Prefix: e.Prefix, Hash: e.KeyHash,
+			CreatedAt: r.Time, ExpiresAt: e.ExpiresAt, Models: e.Models, Tags: e.Tags, RequiredTags: e.RequiredTags,
+		}
+	case APIKeyRotated:
+		k := s.Keys[e.KeyID]
+		until := e.OldUntil
+		k.Prefix, k.Hash, k.OldHash, k.OldUntil = e.Prefix, e.KeyHash, e.OldKeyHash, &until
+		s.Keys[e.KeyID] = k
+	case APIKeyRevoked:
+		k := s.Keys[e.KeyID]
+		k.RevokedAt = &at
+		s.Keys[e.KeyID] = k
+	case APIKeySuspended:
+		k := s.Keys[e.KeyID]
+		k.Suspended = true
+		s.Keys[e.KeyID] = k
+	case APIKeyResumed:
+		k := s.Keys[e.KeyID]
+		k.Suspended = false
+		s.Keys[e.KeyID] = k
+	}
+}
+
 // use evolves the events of a reservation's life; the administrative ones are in Evolve.
 func (s *State) use(r Recorded) {
+	s.Used = true
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the administrative events are in Evolve
 	case UsageReserved:
 		s.AdoptReservation(Reservation{
 			Request: e.Request, Amount: e.Amount, Version: r.Version, At: r.Time,
-			Accounts: s.post(e.Postings), ExpiresAt: e.ExpiresAt,
+			Accounts: s.post(e.Postings, r.Time), ExpiresAt: e.ExpiresAt,
 		})
 	case ReservationExtended:
-		s.post(e.Postings)
+		s.post(e.Postings, e.ReservedAt)
 		held := s.Open[e.Reservation]
 		held.Amount, held.ExpiresAt = e.Amount, e.ExpiresAt
 		s.Open[e.Reservation] = held
 	case UsageSettled:
-		s.post(e.Postings)
+		s.post(e.Postings, e.ReservedAt)
 		if e.Basis == BasisPresumed {
 			s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Charged: e.Charged}
 		}
 		s.close(e.Reservation)
 	case ReservationReleased:
-		s.post(e.Postings)
+		s.post(e.Postings, e.ReservedAt)
+		s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Released: true}
 		s.close(e.Reservation)
 	case ReservationExpired:
-		s.post(e.Postings)
+		s.post(e.Postings, e.ReservedAt)
 		s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Charged: e.Charged}
 		s.close(e.Reservation)
 	case UsageSettledLate:
-		s.post(e.Postings)
+		s.post(e.Postings, e.ReservedAt)
 		s.correct(e)
 	case UsageAdjusted:
-		s.post(e.Postings)
+		s.post(e.Postings, e.at(r.Time))
+		s.ForgetPresumption(e.Reservation) // somebody has said what it cost
 	}
+	s.attempt(r)
 }
 
 // correct ends a presumption, or replaces its charge where the correction is itself presumed.
 func (s *State) correct(e UsageSettledLate) {
 	if e.Basis == BasisPresumed {
 		p := s.Presumed[e.Reservation]
-		p.Charged = e.Charged
+		p.Charged, p.Released = e.Charged, false
 		s.Presumed[e.Reservation] = p
 		return
 	}
 	s.ForgetPresumption(e.Reservation)
 }
 
+// slide takes what left a rolling window out of its account. Thresholds above what is left may be crossed again.
+func (s *State) slide(e WindowSlid) {
+	s.post(e.Postings, time.Time{})
+	a, ok := s.Accounts[e.Account]
+	if !ok {
+		return
+	}
+	a.dropBuckets(e.Oldest)
+	a.Crossed = slices.DeleteFunc(slices.Clone(a.Crossed), func(t Threshold) bool { return !t.reached(a.Settled, a.Limit) })
+	if len(a.Crossed) == 0 {
+		a.Crossed = nil
+	}
+}
+
 func (s *State) openWindow(e WindowOpened) {
-	s.Accounts[e.Account] = &Account{
+	a := &Account{
 		ID: e.Account, Budget: e.Budget, Period: e.Period, Window: Window{Start: e.Start, End: e.End},
 		Limit: e.Limit, Held: e.Held, Settled: e.Settled, Presumed: e.Presumed,
-		Cap: max(e.Limit, e.Held+e.Settled), Version: s.Version,
+		Cap: max(e.Limit, e.Held+e.Settled), Version: s.Version, Duration: e.Duration, Buckets: e.Buckets,
 	}
+	if a.rolls() {
+		a.Oldest = a.Duration.bucketOf(e.Start)
+	}
+	s.Accounts[e.Account] = a
 	s.Current[e.Budget] = e.Account
+	s.adopt(a, e.Adopted)
 	for id := range s.Accounts {
 		s.forget(id) // the one before, and what a store left behind when it dropped presumptions
+	}
+}
+
+// adopt makes reservations that were made before an account was opened count in it.
+func (s *State) adopt(a *Account, reservations []ReservationID) {
+	for _, id := range reservations {
+		if r, ok := s.Open[id]; ok {
+			r.Accounts = append(slices.Clip(r.Accounts), a.ID)
+			s.Open[id] = r
+			a.open++
+		}
+		if p, ok := s.Presumed[id]; ok {
+			p.Accounts = append(slices.Clip(p.Accounts), a.ID)
+			s.Presumed[id] = p
+		}
 	}
 }

@@ -21,24 +21,29 @@ func samples() []Event {
 		TenantResumed{Actor: "admin"},
 		APIKeyIssued{
 			KeyID: "key_1", Name: "ci", Prefix: "bgk_ab12", KeyHash: "v1:00ff", ExpiresAt: &expires,
-			Models: []string{"gpt-4", "gpt-3.5-turbo"}, Tags: map[string]string{"team": "search", "env": "prod"}, Actor: "admin",
+			Models: []string{"gpt-4", "gpt-3.5-turbo"}, Tags: map[string]string{"team": "search", "env": "prod"}, RequiredTags: []string{"job"}, Actor: "admin",
 		},
+		APIKeySuspended{KeyID: "key_1", Reason: "leaked?", Actor: "admin"},
+		APIKeyResumed{KeyID: "key_1", Actor: "admin"},
 		APIKeyRotated{KeyID: "key_1", Prefix: "bgk_cd34", KeyHash: "v1:11ee", OldUntil: expires, OldKeyHash: "v1:00ff", Actor: "admin"},
 		APIKeyRevoked{KeyID: "key_1", Actor: "admin"},
 		RateLimitChanged{RateLimitPerMin: &perMin, Actor: "admin"},
 		BudgetDefined{
-			Budget: "month", Period: Monthly, Scope: Scope{APIKey: "key_1", Model: "gpt-4", Tag: "team=search"},
+			Budget: "month", Period: Monthly,
+			Span:  Span{Duration: Length(36 * time.Hour), StartDate: "2026-11-01", EndDate: "2026-11-30", WeekStart: "sunday", AnchorDay: 15},
+			Start: at("2026-10-31T23:00"), End: at("2026-11-30T23:00"), Scope: Scope{APIKey: "key_1", Model: "gpt-4", Tag: "team=search"},
 			Limit: usd("100"), AlertsAt: alerts, Source: SourceEnvironment, Actor: "environment",
 		},
 		BudgetChanged{
 			Budget: "month", Limit: usd("50"), OldLimit: usd("100"), AlertsAt: alerts, Source: SourceAdmin,
-			Postings: postingSamples(), Actor: "admin",
+			Raises: []Raise{{By: usd("5"), Until: expires}}, Reason: "launch", Postings: postingSamples(), Actor: "admin",
 		},
 		BudgetRetired{Budget: "month", Actor: "admin"},
 		BudgetThresholdCrossed{Budget: "month", Account: 7, Threshold: 800_000, Limit: usd("100"), Use: usd("80.5")},
 		WindowOpened{
 			Account: 7, Budget: "month", Period: Monthly, Start: at("2026-10-31T23:00"), End: at("2026-11-30T23:00"), Zone: berlin,
 			Limit: usd("100"), Settled: usd("3"), Held: usd("2"), Presumed: usd("1"), Adopted: []ReservationID{reservationSample},
+			Duration: Length(30 * 24 * time.Hour), Buckets: []Bucket{{Number: 41_000, Settled: usd("3"), Presumed: usd("1")}},
 		},
 		WindowSlid{Account: 7, Budget: "rolling", Aged: usd("0.25"), Oldest: 1_795_305_600, Postings: postingSamples()},
 	)
@@ -83,7 +88,8 @@ func usageSamples() []Event {
 			Usage: usage, AnsweredModel: "gpt-4-0613", AnsweredTier: TierDefault, Reason: "found in the log", Postings: postingSamples(),
 		},
 		UsageAdjusted{
-			Reservation: reservationSample, Delta: usd("-1.25"), Reason: "credit note 12", Idempotency: "adj-1", Postings: postingSamples(), Actor: "admin",
+			Reservation: reservationSample, ReservedAt: reserved, Route: "/v1/chat/completions", Model: "gpt-4", KeyID: "key_1",
+			Tags: map[string]string{"team": "search"}, Delta: usd("-1.25"), Reason: "credit note 12", Idempotency: "adj-1", Postings: postingSamples(), Actor: "admin",
 		},
 	}
 }

@@ -71,7 +71,7 @@ func (st *stage) do(step any) ([]string, error) {
 		st.now = st.now.Add(step)
 		return nil, nil
 	case Command:
-		state, recorded, err := Execute(st.state, step, st.now)
+		state, recorded, err := executeKnowing(st.state, st.log, step, st.now)
 		st.state, st.log = state, append(st.log, recorded...)
 		var shown []string
 		for _, r := range recorded {
@@ -80,6 +80,23 @@ func (st *stage) do(step any) ([]string, error) {
 		return shown, err
 	}
 	panic(fmt.Sprintf("no step: %T", step))
+}
+
+// executeKnowing executes a command as a store does that knows the whole past.
+func executeKnowing(s State, log []Recorded, c Command, now time.Time) (State, []Recorded, error) {
+	var known []Past
+	for {
+		next, recorded, err := Execute(s, Informed{Command: c, Past: known}, now)
+		var needed *PastNeededError
+		if !errors.As(err, &needed) {
+			return next, recorded, err
+		}
+		answer := needed.Past
+		for _, r := range log {
+			answer.Add(r)
+		}
+		known = append(known, answer)
+	}
 }
 
 // show is an event as scenes write it: what it says about money, or its JSON.
@@ -160,7 +177,7 @@ func presume(id string) SettlePresumed {
 	return SettlePresumed{Reservation: ReservationID(id), Reason: "cut"}
 }
 
-func release() Release { return Release{Reservation: "r", Reason: "never sent"} }
+func release() Release { return Release{Reservation: "r", Reason: ReleasedNotSent} }
 func expire() Expire   { return Expire{Reservation: "r"} }
 
 func issue(id string) IssueKey {

@@ -75,8 +75,11 @@ func meaning(name string) string {
 		"threshold":         "Share of the limit, such as 0.8.",
 		"timezone":          "IANA time zone.",
 		"usage":             "Tokens the charge was computed from.",
-		"usedUsd":           "Spent and held.",
+		"usedUsd":           "What was spent.",
 		"wasChargedUsd":     "What the reservation had been charged before.",
+		"bucket":            "Number of the bucket.",
+		"byUsd":             "What the limit is raised by.",
+		"until":             "When the raise ends.",
 		"windowStart":       "First instant of the window.",
 		"windowEnd":         "First instant after the window.",
 		"promptTokens":      "Input tokens.",
@@ -144,7 +147,7 @@ func fieldsOf(t reflect.Type, said map[string]string) []field {
 		if own := said[t.Name()+"."+f.Name]; own != "" {
 			comment = own
 		}
-		fields = append(fields, field{name: name, typ: f.Type, optional: options == "omitempty", comment: comment})
+		fields = append(fields, field{name: name, typ: f.Type, optional: options != "", comment: comment})
 	}
 	return fields
 }
@@ -240,6 +243,8 @@ func valueSchema(f field, said map[string]string, defs *object) object {
 		return object{{"type", "number"}}
 	case reflect.TypeFor[Zone]():
 		return object{{"type", "string"}}
+	case reflect.TypeFor[Length]():
+		return object{{"type", "string"}, {"pattern", "^[0-9]+[mhd]$"}}
 	case reflect.TypeFor[map[string]string]():
 		return object{{"type", "object"}, {"additionalProperties", object{{"type", "string"}}}}
 	case reflect.TypeFor[*int64]():

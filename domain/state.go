@@ -19,6 +19,8 @@ type State struct {
 	RateLimit *int64
 	Suspended bool
 	CreatedAt time.Time
+	// Used says that something was reserved or adjusted once. A store that does not know says so too.
+	Used bool
 
 	Keys    map[KeyID]Key
 	Budgets []Budget // sorted by id, so that postings have one order everywhere
@@ -30,6 +32,13 @@ type State struct {
 	// Presumed are closed reservations that late evidence may still correct. A store may drop one with
 	// ForgetPresumption and bring it back with AdoptPresumption when evidence for it comes.
 	Presumed map[ReservationID]Presumption
+	// Closed are reservations that a store brought because somebody adjusts them. Evolve never adds one.
+	Closed map[ReservationID]Reservation
+	// Attempts are what idempotency keys were used for: always those of open reservations. A store may drop the
+	// others with ForgetAttempts, and must bring one back with AdoptAttempt when its key comes again.
+	Attempts map[AttemptKey]Attempt
+
+	past []Past // answers for the command that is being decided
 }
 
 // NewState is the state of a stream without events.
@@ -41,6 +50,8 @@ func NewState(tenant TenantID) State {
 		Current:  map[BudgetID]AccountID{},
 		Open:     map[ReservationID]Reservation{},
 		Presumed: map[ReservationID]Presumption{},
+		Closed:   map[ReservationID]Reservation{},
+		Attempts: map[AttemptKey]Attempt{},
 	}
 }
 
@@ -60,6 +71,8 @@ func (s State) Clone() State {
 	s.Current = maps.Clone(s.Current)
 	s.Open = maps.Clone(s.Open)
 	s.Presumed = maps.Clone(s.Presumed)
+	s.Closed = maps.Clone(s.Closed)
+	s.Attempts = maps.Clone(s.Attempts)
 	return s
 }
 
@@ -85,6 +98,9 @@ func (s *State) AdoptAccount(a Account) {
 // AdoptReservation puts an open reservation into a state that is being restored. Its accounts may follow.
 func (s *State) AdoptReservation(r Reservation) {
 	s.Open[r.Reservation] = r
+	if r.Idempotency != "" {
+		s.AdoptAttempt(r.attempt())
+	}
 	for _, id := range r.Accounts {
 		if a, ok := s.Accounts[id]; ok {
 			a.open++
@@ -104,6 +120,32 @@ func (s *State) AdoptPresumption(p Presumption, accounts []Account) {
 	}
 }
 
+// AdoptClosed brings a reservation that is closed for good, and its accounts, so that it can be adjusted.
+func (s *State) AdoptClosed(r Reservation, accounts []Account) {
+	s.AdoptPresumption(Presumption{Reservation: r}, accounts)
+	delete(s.Presumed, r.Reservation)
+	s.Closed[r.Reservation] = r
+}
+
+// ForgetClosed drops what is only there for commands that were decided: presumptions, closed reservations
+// and their attempts, and the accounts that only they kept.
+func (s *State) ForgetClosed() {
+	for id := range s.Presumed {
+		s.ForgetPresumption(id)
+	}
+	for id, r := range s.Closed {
+		delete(s.Closed, id)
+		for _, account := range r.Accounts {
+			s.forget(account)
+		}
+	}
+	for key, a := range s.Attempts {
+		if a.State != AttemptHeld {
+			delete(s.Attempts, key)
+		}
+	}
+}
+
 // ForgetPresumption drops a presumed charge, and the accounts that only it kept.
 func (s *State) ForgetPresumption(id ReservationID) {
 	p, ok := s.Presumed[id]
@@ -117,37 +159,43 @@ func (s *State) ForgetPresumption(id ReservationID) {
 }
 
 // Balances are the tenant's budgets with what their windows at an instant hold, in the order of their ids.
+// A custom budget is among them only within its window; a rolling one has the window that ends at the instant.
 func (s State) Balances(at time.Time) []Balance {
 	balances := make([]Balance, 0, len(s.Budgets))
 	for _, b := range s.Budgets {
-		balance := Balance{Budget: b, Limit: b.Limit}
-		window, account := s.windowOf(b, at)
-		balance.Window = window
+		b = b.at(at)
+		window, account, ok := s.windowOf(b, at)
+		if !ok {
+			continue
+		}
+		balance := Balance{Budget: b, Window: window, Limit: b.Limit}
 		if account != nil {
-			balance.Account = account.ID
-			balance.Limit, balance.Held, balance.Settled, balance.Presumed = account.Limit, account.Held, account.Settled, account.Presumed
+			aged, _ := account.slide(at)
+			balance.Account = aged.ID
+			balance.Held, balance.Settled, balance.Presumed = aged.Held, aged.Settled, aged.Presumed
+		}
+		if d := b.Span.Duration; d != 0 {
+			balance.Window = d.window(at, account)
 		}
 		balances = append(balances, balance)
 	}
 	return balances
 }
 
-// windowOf is the window of a budget at an instant, and its account if the window is open already.
-func (s State) windowOf(b Budget, at time.Time) (Window, *Account) {
+// windowOf is the window of a budget at an instant, and its account if the window is open already. It is
+// false where the budget has no window.
+func (s State) windowOf(b Budget, at time.Time) (Window, *Account, bool) {
 	current := s.Accounts[s.Current[b.ID]]
-	if current == nil {
-		return WindowAt(b.Period, at, s.Zone.Location()), nil
+	if current != nil && current.Window.Contains(at) {
+		return current.Window, current, true
 	}
-	if current.Window.Contains(at) {
-		return current.Window, current
-	}
-	window := WindowAt(b.Period, at, s.Zone.Location())
+	window, ok := b.WindowAt(at, s.Zone.Location())
 	// After a change of zone the calendar of the new one may reach back into a window that was closed
 	// under the old one: windows of a budget never overlap.
-	if window.Start.Before(current.Window.End) && at.After(current.Window.Start) {
+	if current != nil && window.Start.Before(current.Window.End) && at.After(current.Window.Start) {
 		window.Start = current.Window.End
 	}
-	return window, nil
+	return window, nil, ok
 }
 
 func (s State) budget(id BudgetID) (Budget, bool) {
@@ -186,6 +234,11 @@ func (s *State) forget(id AccountID) {
 			return
 		}
 	}
+	for _, r := range s.Closed {
+		if slices.Contains(r.Accounts, id) {
+			return
+		}
+	}
 	delete(s.Accounts, id)
 }
 
@@ -201,13 +254,20 @@ func (s *State) close(id ReservationID) {
 	}
 }
 
-func (s *State) post(postings []Posting) []AccountID {
+// post assigns balances. at is the time by which a rolling account counts what was charged; zero where
+// nothing was.
+func (s *State) post(postings []Posting, at time.Time) []AccountID {
 	ids := make([]AccountID, 0, len(postings))
 	for _, p := range postings {
 		ids = append(ids, p.Account)
-		if a, ok := s.Accounts[p.Account]; ok {
-			a.post(p, s.Version)
+		a, ok := s.Accounts[p.Account]
+		if !ok {
+			continue
 		}
+		if a.rolls() && !at.IsZero() {
+			a.bucket(at, p.Settled-a.Settled, p.Presumed-a.Presumed)
+		}
+		a.post(p, s.Version)
 	}
 	return ids
 }

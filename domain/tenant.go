@@ -114,9 +114,15 @@ type Key struct {
 	RevokedAt *time.Time
 	Models    []string
 	Tags      map[string]string
+	// RequiredTags must come with each request.
+	RequiredTags []string
+	Suspended    bool
+	// OldHash is the secret before the last rotation, good until OldUntil.
+	OldHash  string
+	OldUntil *time.Time
 }
 
 // usable tells whether the key may reserve at an instant.
 func (k Key) usable(at time.Time) bool {
-	return (k.RevokedAt == nil || at.Before(*k.RevokedAt)) && (k.ExpiresAt == nil || at.Before(*k.ExpiresAt))
+	return !k.Suspended && (k.RevokedAt == nil || at.Before(*k.RevokedAt)) && (k.ExpiresAt == nil || at.Before(*k.ExpiresAt))
 }

@@ -2,6 +2,8 @@ package domain
 
 import (
 	"fmt"
+	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,4 +47,41 @@ func (t *Threshold) UnmarshalJSON(data []byte) error {
 	}
 	*t = parsed
 	return nil
+}
+
+// reached tells whether what was spent is the share of a limit, or more. Nothing spent reaches nothing.
+func (t Threshold) reached(settled, limit Amount) bool {
+	if settled <= 0 {
+		return false
+	}
+	spentHigh, spentLow := bits.Mul64(uint64(settled), wholeThreshold)
+	wantHigh, wantLow := bits.Mul64(uint64(max(limit, 0)), uint64(max(t, 0)))
+	return spentHigh > wantHigh || (spentHigh == wantHigh && spentLow >= wantLow)
+}
+
+// crossings are the thresholds of a budget that an account has reached and nobody was told of, as events.
+func crossings(b Budget, a Account) []Event {
+	var events []Event
+	for i, t := range b.AlertsAt {
+		if t.reached(a.Settled, a.Limit) && !slices.Contains(a.Crossed, t) && !slices.Contains(b.AlertsAt[:i], t) {
+			events = append(events, BudgetThresholdCrossed{Budget: b.ID, Account: a.ID, Threshold: t, Limit: a.Limit, Use: a.Settled})
+		}
+	}
+	return events
+}
+
+// told adds to events the thresholds that their postings cross.
+func (s State) told(events []Event, postings []Posting) []Event {
+	for _, p := range postings {
+		b, ok := s.budget(p.Budget)
+		if !ok || len(b.AlertsAt) == 0 {
+			continue
+		}
+		account := Account{ID: p.Account, Limit: p.Limit, Settled: p.Settled}
+		if a, ok := s.Accounts[p.Account]; ok {
+			account.Crossed = a.Crossed
+		}
+		events = append(events, crossings(b, account)...)
+	}
+	return events
 }

@@ -9,7 +9,7 @@ import (
 // Period is the length of a budget's windows.
 type Period string
 
-// The periods a budget can have. Custom and Rolling are named by the contract and not decided yet.
+// The periods a budget can have. Custom is one window between two dates, Rolling the time just passed.
 const (
 	Hourly    Period = "hourly"
 	Daily     Period = "daily"
@@ -22,23 +22,21 @@ const (
 	Rolling   Period = "rolling"
 )
 
-// ErrPeriod says that a period is unknown, or known and not supported yet.
-var ErrPeriod = errors.New("unsupported period")
+// ErrPeriod says that a period is unknown.
+var ErrPeriod = errors.New("unknown period")
 
-// CalendarPeriods lists what a tenant-wide budget can have today, shortest first.
+// CalendarPeriods lists the periods whose windows follow the calendar, shortest first.
 func CalendarPeriods() []Period {
 	return []Period{Hourly, Daily, Weekly, Monthly, Quarterly, Yearly, Total}
 }
 
-// ParsePeriod accepts the supported periods; anything else is ErrPeriod.
+// ParsePeriod accepts the name of a period; anything else is ErrPeriod.
 func ParsePeriod(s string) (Period, error) {
 	switch p := Period(s); p {
-	case Hourly, Daily, Weekly, Monthly, Quarterly, Yearly, Total:
+	case Hourly, Daily, Weekly, Monthly, Quarterly, Yearly, Total, Custom, Rolling:
 		return p, nil
-	case Custom, Rolling:
-		return "", fmt.Errorf("%w: %s budgets are not built yet", ErrPeriod, s)
 	}
-	return "", fmt.Errorf("%w: %q; want one of hourly, daily, weekly, monthly, quarterly, yearly, total", ErrPeriod, s)
+	return "", fmt.Errorf("%w: %.20q; want one of hourly, daily, weekly, monthly, quarterly, yearly, total, custom, rolling", ErrPeriod, s)
 }
 
 // Window is the half-open interval [Start, End) that a limit covers, in UTC and whole microseconds.
@@ -59,23 +57,36 @@ func totalWindow() Window {
 	}
 }
 
-// WindowAt is the window of a calendar period that contains t in the given zone.
+// WindowAt is the window of a calendar period that contains t in the given zone, with weeks that begin on
+// Monday and months on their first day. Custom and Rolling have no calendar: see Budget.WindowAt.
+func WindowAt(p Period, t time.Time, zone *time.Location) Window {
+	return calendar{period: p, anchor: 1, weekStart: time.Monday}.at(t, zone)
+}
+
+// calendar is how a period cuts time.
+type calendar struct {
+	period    Period
+	weekStart time.Weekday
+	anchor    int // day of the month that a monthly window begins on
+}
+
+// at is the window that contains t.
 //
 // A boundary is the earliest instant at which the local wall clock reads the period's first minute or
 // later. That holds for midnights that do not exist (Santiago), come twice (Amman) and days that were
 // never there (Apia, 2011-12-30, of length zero and skipped), where time.Date answers another day.
 // Windows of one zone tile time: each ends where the next begins.
-func WindowAt(p Period, t time.Time, zone *time.Location) Window {
-	if p == Total {
+func (c calendar) at(t time.Time, zone *time.Location) Window {
+	if c.period == Total {
 		return totalWindow()
 	}
-	first := periodStart(p, wallClock(t, zone))
-	start, end := crossing(first, zone), crossing(periodNext(p, first), zone)
+	first := c.start(wallClock(t, zone))
+	start, end := crossing(first, zone), crossing(c.next(first), zone)
 	// The clock at t reads first or later, so start is never after t. But a clock set back can show the
 	// old period after the boundary was crossed: step until the interval holds t. Zones move by a day at most.
 	for !t.Before(end) {
-		first = periodNext(p, first)
-		start, end = end, crossing(periodNext(p, first), zone)
+		first = c.next(first)
+		start, end = end, crossing(c.next(first), zone)
 	}
 	return Window{Start: start.UTC(), End: end.UTC()}
 }
@@ -86,16 +97,19 @@ func wallClock(t time.Time, zone *time.Location) time.Time {
 	return t.UTC().Add(time.Duration(offset) * time.Second)
 }
 
-// periodStart is the first wall-clock instant of the period that holds wall. Weeks begin on Monday.
-func periodStart(p Period, wall time.Time) time.Time {
+// start is the first wall-clock instant of the period that holds wall.
+func (c calendar) start(wall time.Time) time.Time {
 	y, m, d := wall.Date()
-	switch p {
+	switch c.period {
 	case Hourly:
 		return wall.Truncate(time.Hour)
 	case Weekly:
-		d -= (int(wall.Weekday()) + 6) % 7
+		d -= (int(wall.Weekday()) - int(c.weekStart) + 7) % 7
 	case Monthly:
-		d = 1
+		if d < c.anchorIn(y, m) {
+			m--
+		}
+		return c.month(y, m)
 	case Quarterly:
 		d, m = 1, m-(m-1)%3
 	case Yearly:
@@ -105,14 +119,15 @@ func periodStart(p Period, wall time.Time) time.Time {
 	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 }
 
-func periodNext(p Period, first time.Time) time.Time {
-	switch p {
+// next is the first wall-clock instant of the period after the one that begins at first.
+func (c calendar) next(first time.Time) time.Time {
+	switch c.period {
 	case Hourly:
 		return first.Add(time.Hour)
 	case Weekly:
 		return first.AddDate(0, 0, 7)
 	case Monthly:
-		return first.AddDate(0, 1, 0)
+		return c.month(first.Year(), first.Month()+1)
 	case Quarterly:
 		return first.AddDate(0, 3, 0)
 	case Yearly:
@@ -120,6 +135,16 @@ func periodNext(p Period, first time.Time) time.Time {
 	case Daily, Total, Custom, Rolling:
 	}
 	return first.AddDate(0, 0, 1)
+}
+
+// month is where the window of a month begins: on the anchor day, or the last day of a shorter month.
+func (c calendar) month(y int, m time.Month) time.Time {
+	return time.Date(y, m, c.anchorIn(y, m), 0, 0, 0, 0, time.UTC)
+}
+
+func (c calendar) anchorIn(y int, m time.Month) int {
+	lastDay := time.Date(y, m+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	return min(c.anchor, lastDay)
 }
 
 // crossing is the earliest instant whose wall clock in zone reads wall or later.

@@ -1,0 +1,194 @@
+package domain
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// rank orders the sources of a limit: a lower one never overrides a higher one.
+func (s Source) rank() int {
+	switch s {
+	case SourceDemo:
+		return 1
+	case SourceEnvironment:
+		return 2
+	case SourceAdmin:
+		return 3
+	}
+	return 0
+}
+
+func decideDefineBudget(s State, c DefineBudget, now time.Time) ([]Event, error) {
+	c.Span = c.Span.normal()
+	b, err := newBudget(s, c)
+	if err != nil {
+		return nil, err
+	}
+	var events []Event
+	i := slices.IndexFunc(s.Budgets, func(other Budget) bool { return other.same(b) })
+	if i >= 0 {
+		if other := s.Budgets[i]; other.Span == b.Span || c.Source.rank() < other.Source.rank() {
+			return changeBudget(s, other, c, now)
+		}
+		events = append(events, BudgetRetired{Budget: s.Budgets[i].ID, Actor: c.Actor})
+	}
+	if len(s.Budgets) >= maxBudgets {
+		return nil, invalid("a tenant has at most %d budgets; retire one first", maxBudgets)
+	}
+	if _, taken := s.budget(c.ID); taken || c.ID == "" || !storable(string(c.ID)) {
+		return nil, invalid("budget id %.80q is empty or taken", c.ID)
+	}
+	events = append(events, BudgetDefined{
+		Budget: b.ID, Period: b.Period, Span: b.Span, Scope: b.Scope, Start: b.Window.Start, End: b.Window.End,
+		Limit: b.Limit, AlertsAt: b.AlertsAt, Source: b.Source, Actor: c.Actor,
+	})
+	return s.openSeeded(events, b, now)
+}
+
+// openSeeded adds the opening of a new budget's window, if it has spent or held something already. An empty
+// one is opened by the first reservation, as later ones are.
+func (s State) openSeeded(events []Event, b Budget, now time.Time) ([]Event, error) {
+	window, inside := b.WindowAt(now, s.Zone.Location())
+	if !inside || !s.Used {
+		return events, nil
+	}
+	question := Past{Scope: b.Scope, Window: window, Duration: b.Span.Duration}
+	i := slices.IndexFunc(s.past, func(p Past) bool { return p.answers(question) })
+	if i < 0 {
+		return nil, &PastNeededError{Past: question}
+	}
+	opened := s.opening(b, window, s.Version+int64(len(events))+1)
+	if err := s.seed(&opened, s.past[i]); err != nil {
+		return nil, err
+	}
+	if opened.Settled == 0 && len(opened.Adopted) == 0 {
+		return events, nil
+	}
+	events = append(events, opened)
+	return append(events, crossings(b, Account{ID: opened.Account, Limit: b.Limit, Settled: opened.Settled})...), nil
+}
+
+// newBudget is the budget a command describes.
+func newBudget(s State, c DefineBudget) (Budget, error) {
+	b := Budget{ID: c.ID, Period: c.Period, Span: c.Span, Scope: c.Scope, Limit: c.Limit, AlertsAt: c.AlertsAt, Source: c.Source}
+	if _, err := ParsePeriod(string(c.Period)); err != nil {
+		return b, errors.Join(ErrInvalid, err)
+	}
+	if err := errors.Join(c.Span.check(c.Period), c.Scope.check(), checkThresholds(c.AlertsAt)); err != nil {
+		return b, err
+	}
+	if c.Limit < 0 || c.Limit > MaxAmount {
+		return b, invalid("limitUsd: want 0 to %s", MaxAmount)
+	}
+	if c.Source.rank() == 0 {
+		return b, invalid("budget source %q", c.Source)
+	}
+	if key := c.Scope.APIKey; key != "" {
+		if _, ok := s.Keys[key]; !ok {
+			return b, invalid("scope: the tenant has no key %.80q", key)
+		}
+	}
+	var err error
+	if c.Period == Custom {
+		b.Window, err = c.Span.custom(s.Zone.Location())
+	}
+	return b, err
+}
+
+// same tells whether two budgets are one by their period, scope, duration and dates.
+func (b Budget) same(other Budget) bool {
+	return b.Period == other.Period && b.Scope == other.Scope && b.Span.same(other.Span)
+}
+
+func checkThresholds(alerts []Threshold) error {
+	const most, whole = 16, 1_000_000
+	if len(alerts) > most {
+		return invalid("alertsAt: at most %d thresholds", most)
+	}
+	for _, t := range alerts {
+		if t <= 0 || t > 10*whole {
+			return invalid("alertsAt: want shares of the limit above 0 and at most 10")
+		}
+	}
+	return nil
+}
+
+func changeBudget(s State, b Budget, c DefineBudget, now time.Time) ([]Event, error) {
+	if c.Source.rank() < b.Source.rank() {
+		return nil, nil
+	}
+	if b.base() == c.Limit && b.Source == c.Source && slices.Equal(b.AlertsAt, c.AlertsAt) {
+		return nil, nil
+	}
+	b, events := s.lowered(b, now)
+	changed := b
+	changed.Limit += c.Limit - b.base()
+	changed.AlertsAt, changed.Source = c.AlertsAt, c.Source
+	if changed.Limit > MaxAmount {
+		return nil, invalid("limitUsd: with what it is raised by, want at most %s", MaxAmount)
+	}
+	return append(events, s.change(b, changed, "", c.Actor, now)...), nil
+}
+
+// maxRaises bounds the raises that a limit can have at once.
+const maxRaises = 16
+
+func decideRaise(s State, c RaiseBudget, now time.Time) ([]Event, error) {
+	b, ok := s.budget(c.ID)
+	if !ok {
+		return nil, fmt.Errorf("%w: %.80q", ErrBudgetUnknown, c.ID)
+	}
+	b, events := s.lowered(b, now)
+	until, err := raiseEnd(s, b, c, now)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.By <= 0 || c.By > MaxAmount || b.Limit+c.By > MaxAmount:
+		return nil, invalid("usd: want more than 0, and a limit of at most %s with it", MaxAmount)
+	case len(b.Raises) >= maxRaises:
+		return nil, invalid("a budget has at most %d raises at once", maxRaises)
+	case len(c.Reason) > maxReason || !storable(c.Reason):
+		return nil, invalid("reason: want at most %d bytes of UTF-8", maxReason)
+	}
+	raised := b
+	raised.Limit += c.By
+	raised.Raises = append(slices.Clip(raised.Raises), Raise{By: c.By, Until: until})
+	return append(events, s.change(b, raised, c.Reason, c.Actor, now)...), nil
+}
+
+// raiseEnd is when a raise ends: when it says, or with the window that is open.
+func raiseEnd(s State, b Budget, c RaiseBudget, now time.Time) (time.Time, error) {
+	if !c.Until.IsZero() {
+		until := c.Until.UTC().Truncate(time.Microsecond)
+		if !until.After(now) || until.After(totalWindow().End) {
+			return until, invalid("until %s is over", c.Until.Format(time.RFC3339))
+		}
+		return until, nil
+	}
+	window, _, ok := s.windowOf(b, now)
+	if !ok || window.End.Equal(totalWindow().End) {
+		return now, invalid("until: a %s budget has no window that ends now; say when the raise does", b.Period)
+	}
+	return window.End, nil
+}
+
+// change is the event that makes one budget of another, in the window that is open too, and what its
+// spend crosses by it.
+func (s State) change(b, changed Budget, reason string, actor Actor, now time.Time) []Event {
+	e := BudgetChanged{
+		Budget: b.ID, Limit: changed.Limit, OldLimit: b.Limit, AlertsAt: changed.AlertsAt, Source: changed.Source,
+		Raises: changed.Raises, Reason: reason, Actor: actor,
+	}
+	a := s.Accounts[s.Current[b.ID]]
+	if a == nil || !now.Before(a.Window.End) {
+		return []Event{e}
+	}
+	account := *a
+	account.Limit = changed.Limit
+	p := account.posting(move{})
+	p.Forced = account.Use() > account.Limit
+	e.Postings = []Posting{p}
+	return append([]Event{e}, crossings(changed, account)...)
+}

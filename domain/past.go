@@ -1,0 +1,114 @@
+package domain
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Past is what a new budget's window had cost before the budget was: a question, and with Spent its answer.
+// Only a store can answer it, since a state does not remember what is closed.
+type Past struct {
+	Scope  Scope
+	Window Window
+	// Duration is that of a rolling budget, whose spend is asked for by bucket; else all is bucket 0.
+	Duration Length
+	// Spent are the charges of closed reservations made in the window, by bucket, oldest first.
+	Spent []Bucket
+}
+
+// PastNeededError says that a command cannot be decided before somebody has told what a window had cost.
+// A store answers with Informed, after it has adopted every presumption that was reserved in the window.
+type PastNeededError struct{ Past Past }
+
+// Error implements error.
+func (e *PastNeededError) Error() string {
+	return fmt.Sprintf("what the window from %s had cost is not known: a bug of the store, not an input", e.Past.Window.Start.Format(time.RFC3339))
+}
+
+// Add counts what a recorded event charged, if it belongs to the question.
+func (p *Past) Add(r Recorded) {
+	of, at, amount := charge(r)
+	if amount == 0 || !p.Window.Contains(at) || !p.Scope.Matches(of) {
+		return
+	}
+	p.Count(p.bucketOf(at), amount)
+}
+
+// Count adds a sum to a bucket of the answer.
+func (p *Past) Count(bucket int64, amount Amount) {
+	i, ok := slices.BinarySearchFunc(p.Spent, bucket, func(b Bucket, number int64) int { return int(max(-1, min(1, b.Number-number))) })
+	if !ok {
+		p.Spent = slices.Insert(p.Spent, i, Bucket{Number: bucket})
+	}
+	p.Spent[i].Settled += amount
+}
+
+func (p *Past) bucketOf(at time.Time) int64 {
+	if p.Duration == 0 {
+		return 0
+	}
+	return p.Duration.bucketOf(at)
+}
+
+// answers tells whether p is about what q asks.
+func (p *Past) answers(q Past) bool {
+	return p.Scope == q.Scope && p.Window == q.Window && p.Duration == q.Duration
+}
+
+// charge is what an event adds to what was spent, for which request, made when.
+func charge(r Recorded) (of Request, at time.Time, amount Amount) {
+	switch e := r.Event.(type) { //nolint:gochecksumtype // the others charge nothing
+	case UsageSettled:
+		return e.Request, e.ReservedAt, e.Charged
+	case ReservationExpired:
+		return e.Request, e.ReservedAt, e.Charged
+	case UsageSettledLate:
+		return e.Request, e.ReservedAt, e.Delta
+	case UsageAdjusted:
+		return e.request(), e.at(r.Time), e.Delta
+	}
+	return Request{}, time.Time{}, 0
+}
+
+// seed fills the event that opens a window with what the window had cost and held already.
+func (s State) seed(e *WindowOpened, past Past) error {
+	account := Account{Duration: past.Duration}
+	for _, b := range past.Spent {
+		account.Settled += b.Settled
+		if past.Duration != 0 {
+			account.bucket(past.Duration.begins(b.Number), b.Settled, 0)
+		}
+	}
+	for _, id := range sortedIDs(s.Open) {
+		if r := s.Open[id]; past.Scope.Matches(r.Request) && (past.Duration != 0 || past.Window.Contains(r.At)) {
+			if len(r.Accounts) >= maxAccounts {
+				return invalid("reservation %s counts in %d budgets already; try again when it is closed", id, len(r.Accounts))
+			}
+			e.Held, e.Adopted = e.Held+r.Amount, append(e.Adopted, id)
+		}
+	}
+	for _, id := range sortedIDs(s.Presumed) {
+		if p := s.Presumed[id]; past.Scope.Matches(p.Request) && past.Window.Contains(p.At) {
+			account.Presumed += p.Charged
+			if past.Duration != 0 {
+				account.bucket(p.At, 0, p.Charged)
+			}
+			e.Adopted = append(e.Adopted, id)
+		}
+	}
+	if account.Settled < account.Presumed || account.Settled > maxBalance || e.Held > maxBalance {
+		return fmt.Errorf("%w: the window from %s had cost %s", ErrAmount, e.Start.Format(time.RFC3339), account.Settled)
+	}
+	e.Settled, e.Presumed, e.Buckets = account.Settled, account.Presumed, account.Buckets
+	return nil
+}
+
+func sortedIDs[V any](m map[ReservationID]V) []ReservationID {
+	ids := make([]ReservationID, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
