@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
 )
 
 // maxSkew is how far the time of an event may be from the database's clock when it is written. A batch
@@ -87,12 +88,12 @@ type columns struct {
 
 // write appends the turns in one call. It returns the tenants whose compare-and-set won and the
 // database's time. Turns are sorted by tenant, so that two gateways lock heads in the same order.
-func write(ctx context.Context, q querier, turns []*turn) (won []string, at time.Time, err error) {
-	slices.SortFunc(turns, func(a, b *turn) int { return strings.Compare(string(a.stream.tenant), string(b.stream.tenant)) })
+func write(ctx context.Context, q querier, turns []lanes.Append) (won []domain.TenantID, at time.Time, err error) {
+	slices.SortFunc(turns, func(a, b lanes.Append) int { return strings.Compare(string(a.Tenant), string(b.Tenant)) })
 	var c columns
-	for _, t := range turns {
-		if err := c.add(t); err != nil {
-			return nil, time.Time{}, fmt.Errorf("%w: %w", errUndecidable, err)
+	for i := range turns {
+		if err := c.add(&turns[i]); err != nil {
+			return nil, time.Time{}, fmt.Errorf("%w: %w", lanes.ErrUndecidable, err)
 		}
 	}
 	if err := q.QueryRow(ctx, appendSQL, c.args()...).Scan(&won, &at); err != nil {
@@ -101,23 +102,23 @@ func write(ctx context.Context, q querier, turns []*turn) (won []string, at time
 	return won, at, nil
 }
 
-func (c *columns) add(t *turn) error {
-	last := t.records[len(t.records)-1]
-	tenant := string(t.stream.tenant)
+func (c *columns) add(t *lanes.Append) error {
+	last := t.Records[len(t.Records)-1]
+	tenant := string(t.Tenant)
 	h := &c.heads
 	h.tenant = append(h.tenant, tenant)
-	h.expected = append(h.expected, t.expected)
-	h.prev = append(h.prev, t.prev[:])
-	h.fence = append(h.fence, t.fence)
+	h.expected = append(h.expected, t.Expected)
+	h.prev = append(h.prev, t.Prev[:])
+	h.fence = append(h.fence, t.Fence)
 	h.version = append(h.version, last.Version)
 	h.hash = append(h.hash, last.Hash[:])
 	h.ts = append(h.ts, last.Time)
-	for i := range t.records {
-		if err := c.addRecord(tenant, &t.records[i]); err != nil {
+	for i := range t.Records {
+		if err := c.addRecord(tenant, &t.Records[i]); err != nil {
 			return err
 		}
 	}
-	c.addBalances(tenant, t.records)
+	c.addBalances(tenant, t.Records)
 	return nil
 }
 

@@ -1,5 +1,10 @@
 // Package eventstore keeps the tenants' streams in Postgres.
 //
+// # What is where
+//
+// The lanes, which queue, decide and retry, are package lanes: they know a Journal and no database. Here are
+// the Journal in Postgres, the tables it moves, and Store, which reads them.
+//
 // # How a command is written
 //
 // Ledger.Do puts a command into its tenant's queue. While a commit is in flight the next commands wait;

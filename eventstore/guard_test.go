@@ -90,7 +90,7 @@ func (d *desk) hold(held domain.Amount) domain.UsageReserved {
 	return domain.UsageReserved{Request: r.Request, Amount: r.Amount, ExpiresAt: wall().Add(time.Minute).UTC().Truncate(time.Microsecond), Postings: d.posting(held, 0, false)}
 }
 
-func (d *desk) write(appends ...eventstore.Append) ([]string, error) {
+func (d *desk) write(appends ...eventstore.Append) ([]domain.TenantID, error) {
 	won, _, err := eventstore.Write(within(d.tb), d.pool, appends...)
 	return won, err
 }
@@ -146,7 +146,7 @@ func TestAppendOfAStaleTenantLeavesTheOthersAlone(t *testing.T) {
 	}
 	before := stale.count()
 	won, err := other.write(old, other.follow(other.hold(20)))
-	if err != nil || !slices.Equal(won, []string{string(other.tenant)}) {
+	if err != nil || !slices.Equal(won, []domain.TenantID{other.tenant}) {
 		t.Fatalf("won %v, %v; want %s alone", won, err, other.tenant)
 	}
 	if after := stale.count(); after != before {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
 )
 
 const accountColumns = `a.account_id, a.budget_id, a.period, a.win_start, a.win_end, a.limit_nano, a.held, a.settled, a.presumed, a.cap, a.version`
@@ -70,32 +71,32 @@ func loadState(ctx context.Context, q querier, tenant domain.TenantID) (domain.S
 
 // recognise tells whether the stream is the one this gateway knows: its last event is linked to the one
 // before and is what the head says, nothing follows it, and what was seen committed is still there.
-func recognise(ctx context.Context, q querier, s *stream, version int64, hash Hash) error {
-	records, err := readEvents(ctx, q, s.tenant, version-2, 3)
+func recognise(ctx context.Context, q querier, tenant domain.TenantID, seen lanes.Mark, version int64, hash Hash) error {
+	records, err := readEvents(ctx, q, tenant, version-2, 3)
 	if err != nil {
 		return err
 	}
-	before := Genesis(s.tenant)
+	before := Genesis(tenant)
 	if version > 1 && len(records) > 0 {
 		before, records = records[0].Hash, records[1:]
 	}
 	switch {
 	case version == 0 && len(records) == 0:
 	case len(records) != 1 || records[0].Version != version:
-		return fmt.Errorf("%w: tenant %s: the head is at version %d, which is not the last event", ErrTampered, s.tenant, version)
+		return fmt.Errorf("%w: tenant %s: the head is at version %d, which is not the last event", ErrTampered, tenant, version)
 	case records[0].Hash != hash || Link(before, records[0], domain.SchemaVersion) != hash:
-		return fmt.Errorf("%w: tenant %s version %d: the head's hash is not that of its last event", ErrTampered, s.tenant, version)
+		return fmt.Errorf("%w: tenant %s version %d: the head's hash is not that of its last event", ErrTampered, tenant, version)
 	}
-	if s.seen == 0 {
+	if seen.Version == 0 {
 		return nil
 	}
 	var stored []byte
-	err = q.QueryRow(ctx, `select hash from event where tenant_id = $1 and version = $2`, string(s.tenant), s.seen).Scan(&stored)
-	if errors.Is(err, pgx.ErrNoRows) || (err == nil && !bytes.Equal(stored, s.seenHash[:])) {
-		return fmt.Errorf("%w: tenant %s version %d was committed and is not there any more", ErrTampered, s.tenant, s.seen)
+	err = q.QueryRow(ctx, `select hash from event where tenant_id = $1 and version = $2`, string(tenant), seen.Version).Scan(&stored)
+	if errors.Is(err, pgx.ErrNoRows) || (err == nil && !bytes.Equal(stored, seen.Hash[:])) {
+		return fmt.Errorf("%w: tenant %s version %d was committed and is not there any more", ErrTampered, tenant, seen.Version)
 	}
 	if err != nil {
-		return fmt.Errorf("read version %d of %s: %w", s.seen, s.tenant, err)
+		return fmt.Errorf("read version %d of %s: %w", seen.Version, tenant, err)
 	}
 	return nil
 }

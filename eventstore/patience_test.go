@@ -9,6 +9,7 @@ import (
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 )
 
@@ -55,7 +56,7 @@ func TestRefusalIsRememberedForLargerEstimatesUntilThereIsRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	remembered(45, true)
-	forward(eventstore.RefusalLife)
+	forward(lanes.RefusalLife)
 	remembered(45, true)
 	forward(time.Microsecond)
 	remembered(1000, false)
@@ -145,15 +146,15 @@ func TestQueueIsBoundedForWhatMayBeRefused(t *testing.T) {
 	do(t, l, tenant, held)
 	unlock := lockHead(t, url, tenant)
 	// The first turn takes some and waits for the lock; the rest queues up.
-	for range eventstore.MaxQueue + eventstore.MaxCallsPerTurn {
-		if err := l.Queue(tenant, reserve(1)); err != nil {
+	for range lanes.MaxQueue + lanes.MaxCallsPerTurn {
+		if _, err := l.Submit(tenant, reserve(1)); err != nil {
 			break
 		}
 	}
-	if err := l.Queue(tenant, reserve(1)); !errors.Is(err, domain.ErrUnavailable) {
+	if _, err := l.Submit(tenant, reserve(1)); !errors.Is(err, domain.ErrUnavailable) {
 		t.Errorf("one more: %v", err)
 	}
-	if err := l.Queue(tenant, settle(held.Reservation, 1)); err != nil {
+	if _, err := l.Submit(tenant, settle(held.Reservation, 1)); err != nil {
 		t.Errorf("a settlement is never turned away: %v", err)
 	}
 	if other := fresh(t, l, 1); other == tenant {
@@ -183,7 +184,8 @@ func TestCloseFinishesWhatWaitsAndRefusesWhatComes(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- l.Close(within(t)) }()
 	eventually(t, "new ones are refused", func() bool {
-		return errors.Is(l.Queue(tenant, reserve(1)), domain.ErrUnavailable)
+		_, err := l.Submit(tenant, reserve(1))
+		return errors.Is(err, domain.ErrUnavailable)
 	})
 	unlock()
 	if err := <-closed; err != nil {

@@ -12,10 +12,6 @@ import (
 	"github.com/budgetguard/budgetguard/domain"
 )
 
-// ErrTampered says that stored events are not what was appended: a hash does not recompute. Nothing more
-// is written to such a tenant until a person has looked.
-var ErrTampered = errors.New("the stream does not verify")
-
 // Store reads the ledger. It is safe for concurrent use and never writes to a stream.
 type Store struct {
 	pool *pgxpool.Pool

@@ -1,7 +1,6 @@
-package eventstore
+package lanes
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -11,10 +10,6 @@ import (
 
 	"github.com/budgetguard/budgetguard/domain"
 )
-
-// ErrRefusedByDatabase says that a constraint of the database refused what Go decided. It is a bug or
-// tampering, never load: nothing was written, and the command is not tried again.
-var ErrRefusedByDatabase = errors.New("the database refused what was decided")
 
 // call is a command that waits for its turn.
 type call struct {
@@ -118,26 +113,29 @@ type outcome struct {
 	err      error
 }
 
+// append is the turn as the journal takes it.
+func (t *turn) append() Append {
+	return Append{Tenant: t.stream.tenant, Expected: t.expected, Prev: t.prev, Fence: t.fence, Records: t.records}
+}
+
 // plan decides calls on the stream's state, which it consumes. A panic in a decision is a bug; it is
 // turned into an error of every call, and the state is dropped with it.
-func plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
+func (l *Ledger) plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			t, err = nil, fmt.Errorf("%w: tenant %s: panic: %v\n%s", errUndecidable, s.tenant, p, debug.Stack())
+			t, err = nil, fmt.Errorf("%w: tenant %s: panic: %v\n%s", ErrUndecidable, s.tenant, p, debug.Stack())
 		}
 	}()
 	t = &turn{stream: s, calls: calls, expected: s.state.Version, prev: s.hash, fence: s.fence}
 	hash := s.hash
-	s.seen, s.seenHash = s.state.Version, s.hash
+	s.seen = Mark{Version: s.state.Version, Hash: s.hash}
 	for _, c := range calls {
 		o := outcome{from: len(t.records), to: len(t.records)}
 		var records []domain.Recorded
-		if o.err = checkIDs(c.command); o.err == nil {
-			s.state, records, o.err = domain.Execute(s.state, c.command, now)
-		}
+		records, o.err = l.decide(s, c.command, now)
 		for _, r := range records {
 			if r.Body, err = domain.EncodeEvent(r.Event); err != nil {
-				return nil, fmt.Errorf("%w: tenant %s: %w", errUndecidable, s.tenant, err)
+				return nil, fmt.Errorf("%w: tenant %s: %w", ErrUndecidable, s.tenant, err)
 			}
 			hash = Link(hash, r, domain.SchemaVersion)
 			r.Hash = hash
@@ -150,8 +148,14 @@ func plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
 	return t, nil
 }
 
-// errUndecidable marks a decision that fails in itself, whatever the database says.
-var errUndecidable = errors.New("undecidable")
+// decide carries out one command on the stream's state. On an error the state is unchanged.
+func (l *Ledger) decide(s *stream, c domain.Command, now time.Time) (records []domain.Recorded, err error) {
+	if err := checkIDs(c); err != nil {
+		return nil, err
+	}
+	s.state, records, err = l.cfg.Execute(s.state, c, now)
+	return records, err
+}
 
 // checkIDs refuses reservation ids that the schema cannot hold as they are: one that reads back in
 // another spelling would be another reservation.

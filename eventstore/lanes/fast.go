@@ -1,14 +1,9 @@
-package eventstore
+package lanes
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // turnTimeout bounds one append, so that a connection that hangs becomes an unknown outcome to be fenced.
@@ -36,8 +31,27 @@ func (l *Ledger) takeFast(ctx context.Context) ([]*stream, [][]*call) {
 	if ctx.Err() != nil { // what is left is answered by Close
 		return nil, nil
 	}
+	return l.nextFast()
+}
+
+// StepFast carries out one turn of the fast lane, if there is one to do: for a Ledger that was not started.
+// Turns may overlap only as they do in a started one, one fast turn at a time.
+func (l *Ledger) StepFast(ctx context.Context) (did bool) {
+	l.mu.Lock()
+	if len(l.fast) == 0 {
+		l.mu.Unlock()
+		return false
+	}
+	streams, calls := l.nextFast()
+	l.mu.Unlock()
+	l.fastTurn(ctx, streams, calls)
+	return true
+}
+
+// nextFast takes the streams of the next turn, and their calls. The caller holds the mutex.
+func (l *Ledger) nextFast() ([]*stream, [][]*call) {
 	n := min(len(l.fast), maxTenantsPerTurn)
-	var streams []*stream
+	streams := []*stream{}
 	var calls [][]*call
 	for _, s := range l.fast[:n] {
 		if !s.fits(l.cfg.Now()) { // what was queued since may need the locked path
@@ -50,9 +64,6 @@ func (l *Ledger) takeFast(ctx context.Context) ([]*stream, [][]*call) {
 		calls = append(calls, s.take())
 	}
 	l.fast = slices.Clone(l.fast[n:])
-	if streams == nil {
-		streams = []*stream{}
-	}
 	return streams, calls
 }
 
@@ -61,7 +72,7 @@ func (l *Ledger) fastTurn(ctx context.Context, streams []*stream, calls [][]*cal
 	now := l.clock.database()
 	for i, s := range streams {
 		wanted, dropped := live(calls[i])
-		t, err := plan(s, wanted, now)
+		t, err := l.plan(s, wanted, now)
 		if err != nil {
 			l.log.ErrorContext(ctx, "a turn cannot be decided, its commands go on one by one", slogTenant(s.tenant), slogErr(err))
 			s.cached, s.direct, s.careful = false, true, len(wanted)
@@ -100,15 +111,15 @@ func (t *turn) setAsideRefused() []*call {
 func (l *Ledger) appendFast(ctx context.Context, turns []*turn) {
 	started := l.cfg.Now()
 	bounded, cancel := context.WithTimeout(ctx, turnTimeout)
-	won, at, err := l.writeFast(bounded, turns)
+	won, at, err := l.journal.Append(bounded, appends(turns))
 	cancel()
 	ended := l.cfg.Now()
 	report := Turned{Tenants: len(turns), Took: ended.Sub(started), Err: err}
 	switch {
 	case err == nil:
-		l.clock.observe(at, started, ended)
+		l.clock.observe(Sample{At: at, Sent: started, Received: ended})
 		for _, t := range turns {
-			if slices.Contains(won, string(t.stream.tenant)) {
+			if slices.Contains(won, t.stream.tenant) {
 				report.Events += len(t.records)
 				t.stream.contended, t.stream.retries = 0, 0
 				l.learn(t, false)
@@ -118,7 +129,7 @@ func (l *Ledger) appendFast(ctx context.Context, turns []*turn) {
 			report.Conflicts++
 			l.conflict(t)
 		}
-	case outcomeUnknown(err):
+	case OutcomeUnknown(err):
 		for _, t := range turns {
 			l.inDoubt(t)
 		}
@@ -131,13 +142,12 @@ func (l *Ledger) appendFast(ctx context.Context, turns []*turn) {
 	l.turned(report)
 }
 
-func (l *Ledger) writeFast(ctx context.Context, turns []*turn) ([]string, time.Time, error) {
-	conn, err := l.pool.Acquire(ctx)
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("connect: %w", errors.Join(errNotSent, err))
+func appends(turns []*turn) []Append {
+	list := make([]Append, len(turns))
+	for i, t := range turns {
+		list[i] = t.append()
 	}
-	defer conn.Release()
-	return write(ctx, conn, turns)
+	return list
 }
 
 // reply answers a turn's callers. Refused calls go back to be confirmed under the lock.
@@ -175,42 +185,4 @@ func (l *Ledger) inDoubt(t *turn) {
 	t.stream.cached = false
 	t.stream.doubt = t
 	l.finish(t.stream, t.aside, nil, t.dropped)
-}
-
-// outcomeUnknown tells whether a failed statement may have been committed all the same. Postgres saying
-// no is an answer; a session that is being ended, or a broken connection, is none. pgconn.SafeToRetry is
-// not asked: it calls a commit safe whose answer was lost ("conn closed", pgx 5.12, simple protocol).
-func outcomeUnknown(err error) bool {
-	var answered *pgconn.PgError
-	if errors.As(err, &answered) {
-		return ended(answered)
-	}
-	return !errors.Is(err, errNotSent) && !errors.Is(err, errUndecidable)
-}
-
-// errNotSent marks failures before anything was sent.
-var errNotSent = errors.New("not sent")
-
-// guarded tells whether what was decided can never be written: a constraint or a count refused it, the
-// database cannot hold its values, or deciding failed. It is a bug or a hostile input, never load.
-func guarded(err error) bool {
-	var answered *pgconn.PgError
-	if !errors.As(err, &answered) {
-		return errors.Is(err, errUndecidable)
-	}
-	// Classes of SQLSTATE: 22 data exception, 23 integrity constraint violation, 54 program limit exceeded.
-	return answered.Code == "BG002" || slices.Contains([]string{"22", "23", "54"}, answered.Code[:min(2, len(answered.Code))])
-}
-
-// lost tells whether the database cannot be reached at all.
-func lost(err error) bool {
-	var answered *pgconn.PgError
-	return !errors.As(err, &answered) || ended(answered)
-}
-
-// ended tells whether an error is the end of the session. The severity is in the server's language; the
-// one that is not translated exists since Postgres 9.6.
-func ended(e *pgconn.PgError) bool {
-	severity := cmp.Or(e.SeverityUnlocalized, e.Severity)
-	return severity == "FATAL" || severity == "PANIC"
 }

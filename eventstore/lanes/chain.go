@@ -1,4 +1,4 @@
-package eventstore
+package lanes
 
 import (
 	"crypto/sha256"

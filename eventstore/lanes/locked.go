@@ -1,4 +1,4 @@
-package eventstore
+package lanes
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
 )
@@ -22,8 +21,6 @@ const (
 	retryMost  = time.Second
 	// maxRetries is how often a command that nobody has paid for yet is tried before its caller hears no.
 	maxRetries = 5
-	// rollbackTimeout bounds the end of a transaction on a connection that went silent.
-	rollbackTimeout = time.Second
 )
 
 func (l *Ledger) runLocked(ctx context.Context) {
@@ -32,12 +29,31 @@ func (l *Ledger) runLocked(ctx context.Context) {
 		if s == nil {
 			return
 		}
-		if s.doubt != nil {
-			l.resolve(ctx, s)
-			continue
-		}
-		l.lockedTurn(ctx, s)
+		l.runOne(ctx, s)
 	}
+}
+
+// runOne does what a stream in the locked path needs: an end of its doubt, or a turn.
+func (l *Ledger) runOne(ctx context.Context, s *stream) {
+	if s.doubt != nil {
+		l.resolve(ctx, s)
+		return
+	}
+	l.lockedTurn(ctx, s)
+}
+
+// StepLocked carries out one turn of the locked path, or one fence, if there is one to do: for a Ledger
+// that was not started. Several may overlap; each concerns another tenant.
+func (l *Ledger) StepLocked(ctx context.Context) (did bool) {
+	l.mu.Lock()
+	if len(l.locked) == 0 {
+		l.mu.Unlock()
+		return false
+	}
+	s := l.nextLocked()
+	l.mu.Unlock()
+	l.runOne(ctx, s)
+	return true
 }
 
 func (l *Ledger) takeLocked(ctx context.Context) *stream {
@@ -49,6 +65,11 @@ func (l *Ledger) takeLocked(ctx context.Context) *stream {
 	if ctx.Err() != nil { // what is left is answered by Close
 		return nil
 	}
+	return l.nextLocked()
+}
+
+// nextLocked takes the next stream. The caller holds the mutex.
+func (l *Ledger) nextLocked() *stream {
 	s := l.locked[0]
 	l.locked = slices.Clone(l.locked[1:])
 	s.phase, s.direct = running, false
@@ -68,7 +89,7 @@ func (l *Ledger) lockedTurn(ctx context.Context, s *stream) {
 		s.retries = 0
 		l.learn(t, true)
 		l.finish(s, nil, t.answer(), len(t.calls)+t.dropped)
-	case committed && outcomeUnknown(err):
+	case committed && OutcomeUnknown(err):
 		s.cached, s.doubt = false, t
 		l.finish(s, nil, nil, t.dropped)
 	default:
@@ -78,30 +99,26 @@ func (l *Ledger) lockedTurn(ctx context.Context, s *stream) {
 	l.turned(report)
 }
 
-// tryLocked is begin, lock, catch up, decide, append, commit. committed says that a commit was sent. The
-// turn it returns, never nil, holds the calls that were taken, also on an error.
+// tryLocked is lock, catch up, decide, append, commit. committed says that a commit was sent. The turn it
+// returns, never nil, holds the calls that were taken, also on an error.
 func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed bool, err error) {
 	t = &turn{stream: s}
-	tx, err := l.pool.Begin(ctx)
+	tx, err := l.journal.Lock(ctx, s.tenant)
 	if err != nil {
 		l.takeCalls(t)
-		return t, false, fmt.Errorf("begin: %w", errors.Join(errNotSent, err))
+		return t, false, err
 	}
-	defer func() { // after a commit this does nothing
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-		defer cancel()
-		_ = tx.Rollback(bounded)
-	}()
-	now, err := l.lock(ctx, tx, s)
+	defer tx.Rollback(ctx) // after a commit this does nothing
+	now, err := l.catchUp(ctx, tx, s)
 	l.takeCalls(t) // what arrived while we waited for the lock joins this turn
 	if err != nil {
 		return t, false, err
 	}
-	if err := l.adopt(ctx, tx, s, t.calls); err != nil {
+	if err := adopt(ctx, tx, s, t.calls); err != nil {
 		return t, false, err
 	}
 	calls, dropped := t.calls, t.dropped
-	planned, err := plan(s, calls, now)
+	planned, err := l.plan(s, calls, now)
 	if err != nil {
 		return t, false, err
 	}
@@ -111,18 +128,15 @@ func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed b
 	if len(t.records) == 0 {
 		return t, false, nil
 	}
-	won, _, err := write(ctx, tx, []*turn{t})
+	won, err := tx.Append(ctx, t.append(), s.state)
 	if err != nil {
 		return t, false, err
 	}
-	if len(won) != 1 {
+	if !won {
 		return t, false, fmt.Errorf("append under the lock of %s lost its compare-and-set: a bug", s.tenant)
 	}
-	if err := define(ctx, tx, s.state, t.records); err != nil {
-		return t, false, err
-	}
 	if err := tx.Commit(ctx); err != nil {
-		return t, true, fmt.Errorf("commit: %w", err)
+		return t, true, err
 	}
 	return t, true, nil
 }
@@ -142,54 +156,31 @@ func (l *Ledger) takeCalls(t *turn) {
 	t.calls, t.dropped = live(calls)
 }
 
-// lock takes the head's lock and brings the cached state up to it. It returns the database's time, read
-// after the lock was had. A tenant without a head gets one at version 0; it stays only if an event does.
-func (l *Ledger) lock(ctx context.Context, tx pgx.Tx, s *stream) (time.Time, error) {
-	genesis := Genesis(s.tenant)
-	var version, fence int64
-	var hash []byte
-	var now time.Time
-	read := func() error {
-		sent := l.cfg.Now()
-		defer func() {
-			if !now.IsZero() { // the locked path teaches the clock too, or a gateway whose own is off would never leave it
-				l.clock.observe(now, sent, l.cfg.Now())
-			}
-		}()
-		// Materialized, so that the clock is read after the wait for the lock and not before it.
-		return tx.QueryRow(ctx, `with head as materialized (select version, last_hash, fence from tenant_head where tenant_id = $1 for update)
-			select version, last_hash, fence, clock_timestamp() from head`,
-			string(s.tenant)).Scan(&version, &hash, &fence, &now)
-	}
-	err := read()
-	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = tx.Exec(ctx, `insert into tenant_head (tenant_id, version, last_ts, last_hash) values ($1, 0, '-infinity', $2)
-			on conflict do nothing`, string(s.tenant), genesis[:]); err == nil {
-			err = read()
-		}
-	}
-	if err != nil {
-		return now, fmt.Errorf("lock %s: %w", s.tenant, err)
-	}
-	if err := l.catchUp(ctx, tx, s, version); err != nil {
+// catchUp makes the cached state that of the locked head. It returns the journal's time, read after the
+// lock was had.
+func (l *Ledger) catchUp(ctx context.Context, tx Locked, s *stream) (time.Time, error) {
+	head := tx.Head()
+	// The locked path teaches the clock too, or a gateway whose own is off would never leave it.
+	l.clock.observe(head.Sample)
+	if err := readUpTo(ctx, tx, s, head.Version); err != nil {
 		s.cached = false
-		return now, err
+		return head.Sample.At, err
 	}
-	if s.hash != Hash(hash) {
+	if s.hash != head.Hash {
 		s.cached = false
-		return now, fmt.Errorf("%w: tenant %s version %d: the head's hash is not that of its last event", ErrTampered, s.tenant, version)
+		return head.Sample.At, fmt.Errorf("%w: tenant %s version %d: the head's hash is not that of its last event", ErrTampered, s.tenant, head.Version)
 	}
-	s.fence, s.cached = fence, true
-	return now, nil
+	s.fence, s.cached = head.Fence, true
+	return head.Sample.At, nil
 }
 
-// catchUp makes the cached state that of a version: by the events since, or from the tables.
-func (l *Ledger) catchUp(ctx context.Context, tx pgx.Tx, s *stream, version int64) error {
+// readUpTo makes the cached state that of a version: by the events since, or from the tables.
+func readUpTo(ctx context.Context, tx Locked, s *stream, version int64) error {
 	if s.cached && s.state.Version == version {
 		return nil
 	}
 	if s.cached && version > s.state.Version && version-s.state.Version <= maxTail {
-		records, err := readEvents(ctx, tx, s.tenant, s.state.Version, int(version-s.state.Version))
+		records, err := tx.Tail(ctx, s.state.Version, int(version-s.state.Version))
 		if err != nil {
 			return err
 		}
@@ -204,11 +195,8 @@ func (l *Ledger) catchUp(ctx context.Context, tx pgx.Tx, s *stream, version int6
 			return nil
 		}
 	}
-	state, hash, err := loadState(ctx, tx, s.tenant)
+	state, hash, err := tx.Load(ctx, s.seen)
 	if err != nil {
-		return err
-	}
-	if err := recognise(ctx, tx, s, version, hash); err != nil {
 		return err
 	}
 	s.state, s.hash = state, hash
@@ -216,7 +204,7 @@ func (l *Ledger) catchUp(ctx context.Context, tx pgx.Tx, s *stream, version int6
 }
 
 // adopt loads what the calls need of reservations that are closed already.
-func (l *Ledger) adopt(ctx context.Context, tx pgx.Tx, s *stream, calls []*call) error {
+func adopt(ctx context.Context, tx Locked, s *stream, calls []*call) error {
 	for _, c := range calls {
 		if !s.needsPresumption(c.command) {
 			continue
@@ -225,7 +213,7 @@ func (l *Ledger) adopt(ctx context.Context, tx pgx.Tx, s *stream, calls []*call)
 		if _, err := uuid.Parse(string(id)); err != nil {
 			continue // no such reservation was ever made; asking would fail the whole turn
 		}
-		if err := loadPresumption(ctx, tx, &s.state, id); err != nil {
+		if err := tx.Presumption(ctx, &s.state, id); err != nil {
 			return err
 		}
 	}
@@ -239,12 +227,12 @@ func (l *Ledger) failed(ctx context.Context, t *turn, err error) {
 	s.retries++
 	s.direct = true
 	switch {
-	case guarded(err) && len(calls) > 1:
+	case RefusedForGood(err) && len(calls) > 1:
 		l.log.ErrorContext(ctx, "a turn was refused, trying its commands one by one", slogTenant(s.tenant), slogErr(err))
 		s.careful = len(calls)
 		l.finish(s, calls, nil, t.dropped)
 		return
-	case guarded(err), errors.Is(err, ErrTampered):
+	case RefusedForGood(err), errors.Is(err, ErrTampered):
 		l.log.ErrorContext(ctx, "a command failed for good", slogTenant(s.tenant), slogErr(err))
 		fail(calls, fmt.Errorf("%w: %w", ErrRefusedByDatabase, err))
 		s.retries = 0
@@ -254,7 +242,7 @@ func (l *Ledger) failed(ctx context.Context, t *turn, err error) {
 	// All else may pass: a lost connection, a lock that was not had in time, a full disk, an event that only
 	// a newer build can read. What closes a reservation waits for that; the others hear no, at once if the
 	// database does not answer.
-	hopeless := lost(err) || errors.Is(err, domain.ErrUnknownEvent) || s.retries > maxRetries
+	hopeless := Lost(err) || errors.Is(err, domain.ErrUnknownEvent) || s.retries > maxRetries
 	var patient, other []*call
 	for _, c := range calls {
 		if c.patient || !hopeless {
@@ -276,7 +264,15 @@ func (l *Ledger) later(ctx context.Context, s *stream, back []*call, done int) {
 	s.queue = append(back, s.queue...)
 	l.waiting -= done
 	l.mu.Unlock()
-	wait := min(retryFirst<<min(s.retries, 10), retryMost)
+	l.after(ctx, min(retryFirst<<min(s.retries, 10), retryMost), func() { l.finish(s, nil, nil, 0) })
+}
+
+// after does something later, or at once when the ledger stops.
+func (l *Ledger) after(ctx context.Context, wait time.Duration, then func()) {
+	if l.cfg.After != nil {
+		l.cfg.After(wait, then)
+		return
+	}
 	timer := time.NewTimer(wait)
 	l.workers.Go(func() {
 		defer timer.Stop()
@@ -284,7 +280,7 @@ func (l *Ledger) later(ctx context.Context, s *stream, back []*call, done int) {
 		case <-timer.C:
 		case <-ctx.Done():
 		}
-		l.finish(s, nil, nil, 0)
+		then()
 	})
 }
 

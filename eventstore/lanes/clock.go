@@ -1,4 +1,4 @@
-package eventstore
+package lanes
 
 import (
 	"sync"
@@ -20,15 +20,15 @@ type clock struct {
 // sampleLife bounds how far two clocks that drift by 100 ppm can part before a new sample counts: 3 ms.
 const sampleLife = 30 * time.Second
 
-// observe takes a sample: the database answered at, somewhere between sent and received.
-func (c *clock) observe(at, sent, received time.Time) {
+// observe takes a sample.
+func (c *clock) observe(s Sample) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	trip := received.Sub(sent)
-	if !c.taken.IsZero() && trip > c.trip && received.Sub(c.taken) < sampleLife {
+	trip := s.Received.Sub(s.Sent)
+	if !c.taken.IsZero() && trip > c.trip && s.Received.Sub(c.taken) < sampleLife {
 		return
 	}
-	c.offset, c.trip, c.taken = at.Sub(sent.Add(trip/2)), trip, received
+	c.offset, c.trip, c.taken = s.At.Sub(s.Sent.Add(trip/2)), trip, s.Received
 }
 
 // database is the present time by the database's clock.
