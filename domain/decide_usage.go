@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -321,17 +322,30 @@ func decideAdjust(s State, c Adjust, now time.Time) ([]Event, error) {
 	r, ok := s.Closed[c.Reservation]
 	m := move{settled: c.Delta}
 	if p, presumed := s.Presumed[c.Reservation]; presumed {
-		r, ok, m.presumed = p.Reservation, true, -p.Charged
+		r, ok, e.Confirmed, m.presumed = p.Reservation, true, true, -p.Charged
 	}
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
 	e.ReservedAt, e.Route, e.Model, e.KeyID, e.Tags = r.At, r.Route, r.Model, r.KeyID, r.Tags
 	var err error
-	if e.Postings, err = s.postings(r.Accounts, r.At, m); err != nil {
+	if e.Postings, err = s.postings(s.counting(r), r.At, m); err != nil {
 		return nil, err
 	}
 	return s.adjusted(nil, e)
+}
+
+// counting are the accounts in which a closed reservation counts: those it was posted to, and those of
+// budgets that came later and began with what their window had spent.
+func (s State) counting(r Reservation) []AccountID {
+	accounts := slices.Clip(r.Accounts)
+	for _, b := range s.Budgets {
+		a, ok := s.Accounts[s.Current[b.ID]]
+		if ok && int64(a.ID) > r.Version && a.Window.Contains(r.At) && b.Scope.Matches(r.Request) && !slices.Contains(accounts, a.ID) {
+			accounts = append(accounts, a.ID)
+		}
+	}
+	return accounts
 }
 
 // adjustNow adjusts the windows of now of every budget of the whole tenant.

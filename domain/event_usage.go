@@ -118,11 +118,13 @@ type UsageAdjusted struct {
 	Model       string            `json:"model,omitempty"`
 	KeyID       KeyID             `json:"apiKeyId,omitempty"`
 	Tags        map[string]string `json:"tags,omitempty"`
-	Delta       Amount            `json:"deltaUsd"`
-	Reason      string            `json:"reason"`
-	Idempotency string            `json:"idempotencyKey"`
-	Postings    []Posting         `json:"postings"`
-	Actor       Actor             `json:"actor"`
+	// Whether the charge was a presumption until now, which this confirms.
+	Confirmed   bool      `json:"confirmed,omitempty"`
+	Delta       Amount    `json:"deltaUsd"`
+	Reason      string    `json:"reason"`
+	Idempotency string    `json:"idempotencyKey"`
+	Postings    []Posting `json:"postings"`
+	Actor       Actor     `json:"actor"`
 }
 
 // request is what was adjusted, as far as budgets and reports ask.

@@ -111,7 +111,9 @@ func (s *State) use(r Recorded) {
 		s.correct(e)
 	case UsageAdjusted:
 		s.post(e.Postings, e.at(r.Time))
-		s.ForgetPresumption(e.Reservation) // somebody has said what it cost
+		if e.Confirmed {
+			s.ForgetPresumption(e.Reservation)
+		}
 	}
 	s.attempt(r)
 }
@@ -141,15 +143,19 @@ func (s *State) slide(e WindowSlid) {
 	}
 }
 
-func (s *State) openWindow(e WindowOpened) {
-	a := &Account{
+// OpenedAccount is the account that an event opens.
+func OpenedAccount(e WindowOpened) Account {
+	return Account{
 		ID: e.Account, Budget: e.Budget, Period: e.Period, Window: Window{Start: e.Start, End: e.End},
 		Limit: e.Limit, Held: e.Held, Settled: e.Settled, Presumed: e.Presumed,
-		Cap: max(e.Limit, e.Held+e.Settled), Version: s.Version, Duration: e.Duration, Buckets: e.Buckets,
+		Cap: max(e.Limit, e.Held+e.Settled), Version: int64(e.Account),
+		Duration: e.Duration, Buckets: e.Buckets, Oldest: e.Duration.bucketIn(Window{Start: e.Start}),
 	}
-	if a.rolls() {
-		a.Oldest = a.Duration.bucketOf(e.Start)
-	}
+}
+
+func (s *State) openWindow(e WindowOpened) {
+	opened := OpenedAccount(e)
+	a := &opened
 	s.Accounts[e.Account] = a
 	s.Current[e.Budget] = e.Account
 	s.adopt(a, e.Adopted)

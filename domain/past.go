@@ -71,6 +71,19 @@ func charge(r Recorded) (of Request, at time.Time, amount Amount) {
 	return Request{}, time.Time{}, 0
 }
 
+// ClosedBy is the reservation that an event charged, as far as an adjustment asks.
+func ClosedBy(r Recorded) (Reservation, bool) {
+	of, at, _ := charge(r)
+	if _, adjusts := r.Event.(UsageAdjusted); adjusts || of.Reservation == "" {
+		return Reservation{}, false
+	}
+	closed := Reservation{Request: of, At: at, Version: r.Version}
+	for _, p := range Postings(r.Event) {
+		closed.Accounts = append(closed.Accounts, p.Account)
+	}
+	return closed, true
+}
+
 // seed fills the event that opens a window with what the window had cost and held already.
 func (s State) seed(e *WindowOpened, past Past) error {
 	account := Account{Duration: past.Duration}

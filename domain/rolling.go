@@ -14,12 +14,12 @@ type Bucket struct {
 	Presumed Amount `json:"presumedUsd"`
 }
 
-// width is the duration of a bucket. Lengths are whole minutes, so it is whole seconds.
-func (l Length) width() time.Duration { return time.Duration(l) / buckets }
+// BucketWidth is the duration of a bucket. Lengths are whole minutes, so it is whole seconds.
+func (l Length) BucketWidth() time.Duration { return time.Duration(l) / buckets }
 
 // bucketOf is the number of the bucket that holds an instant.
 func (l Length) bucketOf(at time.Time) int64 {
-	return floorDiv(at.UnixMicro(), l.width().Microseconds())
+	return floorDiv(at.UnixMicro(), l.BucketWidth().Microseconds())
 }
 
 // oldest is the first bucket that still counts at an instant: its end has not left the window (at-l, at].
@@ -27,7 +27,7 @@ func (l Length) oldest(at time.Time) int64 { return l.bucketOf(at.Add(-time.Dura
 
 // begins is the first instant of a bucket.
 func (l Length) begins(bucket int64) time.Time {
-	return time.UnixMicro(bucket * l.width().Microseconds()).UTC()
+	return time.UnixMicro(bucket * l.BucketWidth().Microseconds()).UTC()
 }
 
 // leaves is when a bucket stops to count: its end is then one length ago.

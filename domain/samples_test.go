@@ -88,7 +88,7 @@ func usageSamples() []Event {
 			Usage: usage, AnsweredModel: "gpt-4-0613", AnsweredTier: TierDefault, Reason: "found in the log", Postings: postingSamples(),
 		},
 		UsageAdjusted{
-			Reservation: reservationSample, ReservedAt: reserved, Route: "/v1/chat/completions", Model: "gpt-4", KeyID: "key_1",
+			Reservation: reservationSample, ReservedAt: reserved, Route: "/v1/chat/completions", Model: "gpt-4", KeyID: "key_1", Confirmed: true,
 			Tags: map[string]string{"team": "search"}, Delta: usd("-1.25"), Reason: "credit note 12", Idempotency: "adj-1", Postings: postingSamples(), Actor: "admin",
 		},
 	}

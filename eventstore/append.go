@@ -2,9 +2,11 @@ package eventstore
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,12 +47,21 @@ type columns struct {
 		budget, period                 []string
 		start, end                     []time.Time
 		limit, held, settled, presumed []int64
+		crossed                        []*string
+		duration, oldest               []int64
+		buckets                        []*string
+		slides                         []*time.Time
 	}
 	accounts struct {
 		tenant                                  []string
 		account, limit, held, settled, presumed []int64
 		forced                                  []bool
 		version                                 []int64
+		crossed                                 []*string // thresholds to add; all of a rolling account
+		rolls                                   []bool
+		oldest                                  []int64
+		buckets                                 []*string // nil but for a rolling account
+		slides                                  []*time.Time
 	}
 	holds struct {
 		tenant   []string
@@ -62,10 +73,17 @@ type columns struct {
 		expires  []time.Time
 		accounts []int64
 	}
-	presumed struct {
+	extended struct {
 		tenant  []string
 		id      [][16]byte
-		charged []int64
+		amount  []int64
+		expires []time.Time
+	}
+	presumed struct {
+		tenant   []string
+		id       [][16]byte
+		charged  []int64
+		released []bool
 	}
 	closed struct {
 		tenant []string
@@ -75,6 +93,17 @@ type columns struct {
 		tenant  []string
 		id      [][16]byte
 		charged []*int64 // nil ends the presumption, else it stays with this charge
+	}
+	attempts struct {
+		tenant      []string
+		key         [][]byte
+		fingerprint []string
+		reservation []string
+		version     []int64
+		at          []time.Time
+		state       []string // empty: the key is given back
+		charged     []int64
+		fresh       []bool // nobody may have used the key before
 	}
 	events struct {
 		tenant  []string
@@ -119,6 +148,9 @@ func (c *columns) add(t *lanes.Append) error {
 		}
 	}
 	c.addBalances(tenant, t.Records)
+	c.addCrossed(tenant, t.Records)
+	c.addRolling(tenant, t.Rolling)
+	c.addAttempts(tenant, t.Records)
 	return nil
 }
 
@@ -135,14 +167,25 @@ func (c *columns) addRecord(tenant string, r *domain.Recorded) error {
 		c.addOpened(tenant, e)
 	case domain.UsageReserved:
 		return c.addHold(tenant, r, e)
+	case domain.ReservationExtended:
+		return c.addExtended(tenant, e)
 	case domain.UsageSettled:
-		return c.addClosed(tenant, e.Reservation, e.Charged, e.Basis == domain.BasisPresumed)
+		return c.addClosed(tenant, e.Reservation, e.Charged, e.Basis == domain.BasisPresumed, false)
 	case domain.ReservationReleased:
-		return c.addClosed(tenant, e.Reservation, 0, false)
+		return c.addClosed(tenant, e.Reservation, 0, true, true)
 	case domain.ReservationExpired:
-		return c.addClosed(tenant, e.Reservation, e.Charged, true)
+		return c.addClosed(tenant, e.Reservation, e.Charged, true, false)
 	case domain.UsageSettledLate:
-		return c.addLate(tenant, e)
+		var still *int64
+		if e.Basis == domain.BasisPresumed {
+			charged := int64(e.Charged)
+			still = &charged
+		}
+		return c.addLate(tenant, e.Reservation, still)
+	case domain.UsageAdjusted:
+		if e.Confirmed {
+			return c.addLate(tenant, e.Reservation, nil)
+		}
 	}
 	return nil
 }
@@ -159,6 +202,42 @@ func (c *columns) addOpened(tenant string, e domain.WindowOpened) {
 	o.held = append(o.held, int64(e.Held))
 	o.settled = append(o.settled, int64(e.Settled))
 	o.presumed = append(o.presumed, int64(e.Presumed))
+	o.crossed = append(o.crossed, nil)
+	o.duration = append(o.duration, minutes(e.Duration))
+	opened := domain.OpenedAccount(e)
+	oldest, buckets, slides := rolling(&opened)
+	o.oldest, o.buckets, o.slides = append(o.oldest, oldest), append(o.buckets, buckets), append(o.slides, slides)
+}
+
+func minutes(l domain.Length) int64 { return int64(time.Duration(l) / time.Minute) }
+
+// rolling is what the columns of a rolling account hold: an array of triples, as Postgres reads it, and
+// when the first of them leaves the window. Of another account they hold nothing.
+func rolling(a *domain.Account) (oldest int64, buckets *string, slides *time.Time) {
+	if a.Duration == 0 {
+		return 0, nil, nil
+	}
+	triples := make([]int64, 0, 3*len(a.Buckets))
+	for _, b := range a.Buckets {
+		triples = append(triples, b.Number, int64(b.Settled), int64(b.Presumed))
+	}
+	if at := a.SlidesAt(); !at.IsZero() {
+		slides = &at
+	}
+	return a.Oldest, array(triples), slides
+}
+
+// array is a list of numbers as Postgres reads it.
+func array(numbers []int64) *string {
+	b := []byte{'{'}
+	for i, n := range numbers {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, n, 10)
+	}
+	text := string(append(b, '}'))
+	return &text
 }
 
 func (c *columns) addHold(tenant string, r *domain.Recorded, e domain.UsageReserved) error {
@@ -181,7 +260,25 @@ func (c *columns) addHold(tenant string, r *domain.Recorded, e domain.UsageReser
 	return nil
 }
 
-func (c *columns) addClosed(tenant string, reservation domain.ReservationID, charged domain.Amount, presumed bool) error {
+// addExtended adds what an open reservation holds now. Of several extensions in a turn the last one counts.
+func (c *columns) addExtended(tenant string, e domain.ReservationExtended) error {
+	id, err := uuid.Parse(string(e.Reservation))
+	if err != nil {
+		return fmt.Errorf("reservation id: %w", err)
+	}
+	x := &c.extended
+	for i := len(x.tenant) - 1; i >= 0 && x.tenant[i] == tenant; i-- {
+		if x.id[i] == id {
+			x.amount[i], x.expires[i] = int64(e.Amount), e.ExpiresAt
+			return nil
+		}
+	}
+	x.tenant, x.id = append(x.tenant, tenant), append(x.id, id)
+	x.amount, x.expires = append(x.amount, int64(e.Amount)), append(x.expires, e.ExpiresAt)
+	return nil
+}
+
+func (c *columns) addClosed(tenant string, reservation domain.ReservationID, charged domain.Amount, presumed, released bool) error {
 	id, err := uuid.Parse(string(reservation))
 	if err != nil {
 		return fmt.Errorf("reservation id: %w", err)
@@ -192,20 +289,17 @@ func (c *columns) addClosed(tenant string, reservation domain.ReservationID, cha
 		c.presumed.tenant = append(c.presumed.tenant, tenant)
 		c.presumed.id = append(c.presumed.id, id)
 		c.presumed.charged = append(c.presumed.charged, int64(charged))
+		c.presumed.released = append(c.presumed.released, released)
 	}
 	return nil
 }
 
-// addLate adds a correction of a presumed charge. Of several in a turn the last one counts.
-func (c *columns) addLate(tenant string, e domain.UsageSettledLate) error {
-	id, err := uuid.Parse(string(e.Reservation))
+// addLate adds a correction of a presumed charge: what is still presumed, or nil. Of several in a turn the
+// last one counts.
+func (c *columns) addLate(tenant string, reservation domain.ReservationID, charged *int64) error {
+	id, err := uuid.Parse(string(reservation))
 	if err != nil {
 		return fmt.Errorf("reservation id: %w", err)
-	}
-	var charged *int64
-	if e.Basis == domain.BasisPresumed {
-		still := int64(e.Charged)
-		charged = &still
 	}
 	l := &c.late
 	for i := len(l.tenant) - 1; i >= 0 && l.tenant[i] == tenant; i-- {
@@ -233,6 +327,8 @@ func (c *columns) addBalances(tenant string, records []domain.Recorded) {
 				a.limit, a.held = append(a.limit, 0), append(a.held, 0)
 				a.settled, a.presumed = append(a.settled, 0), append(a.presumed, 0)
 				a.forced, a.version = append(a.forced, false), append(a.version, 0)
+				a.crossed, a.rolls = append(a.crossed, nil), append(a.rolls, false)
+				a.oldest, a.buckets, a.slides = append(a.oldest, 0), append(a.buckets, nil), append(a.slides, nil)
 			}
 			a.limit[i], a.held[i] = int64(p.Limit), int64(p.Held)
 			a.settled[i], a.presumed[i] = int64(p.Settled), int64(p.Presumed)
@@ -241,16 +337,118 @@ func (c *columns) addBalances(tenant string, records []domain.Recorded) {
 	}
 }
 
+// addCrossed adds the thresholds that an account has crossed in the turn: it was posted to or opened in it.
+func (c *columns) addCrossed(tenant string, records []domain.Recorded) {
+	var crossed map[int64][]int64
+	for _, r := range records {
+		if e, ok := r.Event.(domain.BudgetThresholdCrossed); ok {
+			if crossed == nil {
+				crossed = map[int64][]int64{}
+			}
+			crossed[int64(e.Account)] = append(crossed[int64(e.Account)], int64(e.Threshold))
+		}
+	}
+	a, o := &c.accounts, &c.opened
+	for account, thresholds := range crossed {
+		if i := last(a.tenant, a.account, tenant, account); i >= 0 {
+			a.crossed[i] = array(thresholds)
+		} else if i := last(o.tenant, o.account, tenant, account); i >= 0 {
+			o.crossed[i] = array(thresholds)
+		}
+	}
+}
+
+// last is the index of a tenant's account among those added last, or -1.
+func last(tenants []string, accounts []int64, tenant string, account int64) int {
+	for i := len(tenants) - 1; i >= 0 && tenants[i] == tenant; i-- {
+		if accounts[i] == account {
+			return i
+		}
+	}
+	return -1
+}
+
+// addRolling adds what the rolling accounts that were posted to have come to.
+func (c *columns) addRolling(tenant string, accounts []domain.Account) {
+	a := &c.accounts
+	for k := range accounts {
+		i := last(a.tenant, a.account, tenant, int64(accounts[k].ID))
+		if i < 0 {
+			continue
+		}
+		thresholds := make([]int64, len(accounts[k].Crossed))
+		for n, t := range accounts[k].Crossed {
+			thresholds[n] = int64(t)
+		}
+		a.rolls[i], a.crossed[i] = true, array(thresholds)
+		a.oldest[i], a.buckets[i], a.slides[i] = rolling(&accounts[k])
+	}
+}
+
+// addAttempts adds what the turn makes of the idempotency keys it touches: those that are given back, and
+// for each key the request that has it in the end. A key that the turn is the first to use is fresh.
+func (c *columns) addAttempts(tenant string, records []domain.Recorded) {
+	var holders map[domain.AttemptKey]int // index of the request that has the key, or -1
+	for _, r := range records {
+		a, ok := domain.AttemptAfter(r)
+		if !ok {
+			continue
+		}
+		if holders == nil {
+			holders = map[domain.AttemptKey]int{}
+		}
+		i, touched := holders[a.AttemptKey]
+		mine := touched && i >= 0 && c.attempts.reservation[i] == string(a.Reservation)
+		takes := a.State == domain.AttemptHeld || a.State == domain.AttemptAdjusted
+		switch {
+		case mine:
+			c.attempts.state[i], c.attempts.charged[i] = string(a.State), int64(a.Charged)
+			if a.State == "" {
+				holders[a.AttemptKey] = -1
+			}
+		case touched && i >= 0 && !takes: // the key pays for another request by now
+		default:
+			holders[a.AttemptKey] = c.addAttempt(tenant, a, takes && !touched)
+		}
+	}
+}
+
+func (c *columns) addAttempt(tenant string, a domain.Attempt, fresh bool) int {
+	t := &c.attempts
+	key := AttemptDigest(a.AttemptKey)
+	t.tenant, t.key = append(t.tenant, tenant), append(t.key, key[:])
+	t.fingerprint, t.reservation = append(t.fingerprint, a.Fingerprint), append(t.reservation, string(a.Reservation))
+	t.version, t.at = append(t.version, a.Version), append(t.at, a.At)
+	t.state, t.charged, t.fresh = append(t.state, string(a.State)), append(t.charged, int64(a.Charged)), append(t.fresh, fresh)
+	if a.State == "" {
+		return -1
+	}
+	return len(t.tenant) - 1
+}
+
+// AttemptDigest stands for an idempotency key and its scope in the database.
+func AttemptDigest(k domain.AttemptKey) [sha256.Size]byte {
+	scope := "request"
+	if k.Adjustment {
+		scope = "adjustment"
+	}
+	return sha256.Sum256([]byte(scope + "\x00" + string(k.KeyID) + "\x00" + k.Idempotency))
+}
+
 func (c *columns) args() []any {
-	h, o, a, r := &c.heads, &c.opened, &c.accounts, &c.holds
+	h, o, a, r, x, t := &c.heads, &c.opened, &c.accounts, &c.holds, &c.extended, &c.attempts
 	return []any{
 		h.tenant, h.expected, h.prev, h.fence, h.version, h.hash, h.ts,
 		o.tenant, o.account, o.budget, o.period, o.start, o.end, o.limit, o.held, o.settled, o.presumed,
+		o.crossed, o.duration, o.oldest, o.buckets, o.slides,
 		a.tenant, a.account, a.limit, a.held, a.settled, a.presumed, a.forced, a.version,
+		a.crossed, a.rolls, a.oldest, a.buckets, a.slides,
 		r.tenant, r.id, r.opened, r.ts, r.amount, r.from, r.to, r.expires, r.accounts,
-		c.presumed.tenant, c.presumed.id, c.presumed.charged,
+		x.tenant, x.id, x.amount, x.expires,
+		c.presumed.tenant, c.presumed.id, c.presumed.charged, c.presumed.released,
 		c.closed.tenant, c.closed.id,
 		c.late.tenant, c.late.id, c.late.charged,
+		t.tenant, t.key, t.fingerprint, t.reservation, t.version, t.at, t.state, t.charged, t.fresh,
 		c.events.tenant, c.events.version, c.events.ts, c.events.kind, c.events.body, c.events.hash,
 		maxSkew,
 	}

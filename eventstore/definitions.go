@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,32 +44,98 @@ func defineOne(b *pgx.Batch, state domain.State, r domain.Recorded, version *int
 		*version = r.Version
 	case domain.APIKeyIssued:
 		*version = r.Version // ever_keyed
-		tags, err := json.Marshal(e.Tags)
-		if err != nil {
-			return err
-		}
-		models := e.Models
-		if models == nil {
-			models = []string{}
-		}
-		b.Queue(`insert into api_key (tenant_id, key_id, name, prefix, key_hash, created_at, expires_at, models, tags) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			tenant, string(e.KeyID), e.Name, e.Prefix, e.KeyHash, r.Time, e.ExpiresAt, models, tags)
+		return issue(b, tenant, r.Time, e)
 	case domain.APIKeyRevoked:
 		b.Queue(`update api_key set revoked_at = $3 where tenant_id = $1 and key_id = $2`, tenant, string(e.KeyID), r.Time)
+	case domain.APIKeySuspended:
+		b.Queue(`update api_key set suspended = true where tenant_id = $1 and key_id = $2`, tenant, string(e.KeyID))
+	case domain.APIKeyResumed:
+		b.Queue(`update api_key set suspended = false where tenant_id = $1 and key_id = $2`, tenant, string(e.KeyID))
+	case domain.APIKeyRotated:
+		b.Queue(`update api_key set prefix = $3, key_hash = $4, old_hash = $5, old_until = $6 where tenant_id = $1 and key_id = $2`,
+			tenant, string(e.KeyID), e.Prefix, e.KeyHash, e.OldKeyHash, e.OldUntil)
 	case domain.BudgetDefined:
-		scope, err := json.Marshal(e.Scope) //nolint:gosec // the id of a key is no secret
-		if err != nil {
-			return err
-		}
-		b.Queue(`insert into budget (tenant_id, budget_id, period, scope, limit_nano, alerts_ppm, source) values ($1, $2, $3, $4, $5, $6, $7)`,
-			tenant, string(e.Budget), string(e.Period), scope, int64(e.Limit), partsPerMillion(e.AlertsAt), string(e.Source))
+		return defineBudget(b, tenant, e)
 	case domain.BudgetChanged:
-		b.Queue(`update budget set limit_nano = $3, alerts_ppm = $4, source = $5 where tenant_id = $1 and budget_id = $2`,
-			tenant, string(e.Budget), int64(e.Limit), partsPerMillion(e.AlertsAt), string(e.Source))
+		return changeBudget(b, tenant, e)
 	case domain.BudgetRetired:
 		b.Queue(`delete from budget where tenant_id = $1 and budget_id = $2`, tenant, string(e.Budget))
+	case domain.WindowOpened:
+		adopt(b, tenant, e)
 	}
 	return nil
+}
+
+func issue(b *pgx.Batch, tenant string, at time.Time, e domain.APIKeyIssued) error {
+	tags, err := json.Marshal(e.Tags)
+	if err != nil {
+		return err
+	}
+	b.Queue(`insert into api_key (tenant_id, key_id, name, prefix, key_hash, created_at, expires_at, models, tags, required_tags)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		tenant, string(e.KeyID), e.Name, e.Prefix, e.KeyHash, at, e.ExpiresAt, notNull(e.Models), tags, notNull(e.RequiredTags))
+	return nil
+}
+
+func notNull(texts []string) []string {
+	if texts == nil {
+		return []string{}
+	}
+	return texts
+}
+
+func defineBudget(b *pgx.Batch, tenant string, e domain.BudgetDefined) error {
+	scope, err := json.Marshal(e.Scope) //nolint:gosec // the id of a key is no secret
+	if err != nil {
+		return err
+	}
+	span, err := json.Marshal(e.Span)
+	if err != nil {
+		return err
+	}
+	b.Queue(`insert into budget (tenant_id, budget_id, period, span, scope, win_start, win_end, limit_nano, alerts_ppm, source)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		tenant, string(e.Budget), string(e.Period), span, scope, known(e.Start), known(e.End), int64(e.Limit), partsPerMillion(e.AlertsAt), string(e.Source))
+	return nil
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func changeBudget(b *pgx.Batch, tenant string, e domain.BudgetChanged) error {
+	raises := []byte("[]")
+	var lowers *time.Time
+	if len(e.Raises) > 0 {
+		var err error
+		if raises, err = json.Marshal(e.Raises); err != nil {
+			return err
+		}
+		first := slices.MinFunc(e.Raises, func(a, b domain.Raise) int { return a.Until.Compare(b.Until) })
+		lowers = &first.Until
+	}
+	b.Queue(`update budget set limit_nano = $3, alerts_ppm = $4, source = $5, raises = $6, lowers_at = $7 where tenant_id = $1 and budget_id = $2`,
+		tenant, string(e.Budget), int64(e.Limit), partsPerMillion(e.AlertsAt), string(e.Source), raises, lowers)
+	return nil
+}
+
+// adopt makes reservations count in the account of a budget that came later, as far as they are not closed
+// for good by now.
+func adopt(b *pgx.Batch, tenant string, e domain.WindowOpened) {
+	if len(e.Adopted) == 0 {
+		return
+	}
+	ids := make([]string, len(e.Adopted))
+	for i, id := range e.Adopted {
+		ids[i] = string(id)
+	}
+	for _, table := range []string{"hold", "presumption"} {
+		b.Queue(`update `+table+` set accounts = accounts || $3::bigint where tenant_id = $1 and reservation_id = any ($2::text[]::uuid[])
+			and not (accounts @> array[$3::bigint])`, tenant, ids, int64(e.Account))
+	}
 }
 
 func partsPerMillion(thresholds []domain.Threshold) []int64 {

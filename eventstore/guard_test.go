@@ -276,7 +276,7 @@ func TestCapFallsWithUseAndRisesByForceOnly(t *testing.T) {
 	define := domain.DefineBudget{ID: "x", Period: domain.Monthly, Limit: 50, Source: domain.SourceAdmin}
 	do(t, l, tenant, define) // a cut below use
 	top(90)
-	do(t, l, tenant, domain.Release{Reservation: b.Reservation, Reason: "x"})
+	do(t, l, tenant, domain.Release{Reservation: b.Reservation, Reason: domain.ReleasedNotSent})
 	top(60)
 	if _, err := l.Do(within(t), tenant, reserve(1)); !errors.Is(err, domain.ErrBudgetExceeded) {
 		t.Errorf("a reservation above the limit: %v", err)

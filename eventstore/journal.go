@@ -154,7 +154,23 @@ func (l *lockedHead) Tail(ctx context.Context, after int64, limit int) ([]domain
 
 // Presumption implements lanes.Locked.
 func (l *lockedHead) Presumption(ctx context.Context, state *domain.State, id domain.ReservationID) error {
-	return classify(loadPresumption(ctx, l.tx, state, id))
+	return classify(recallPresumption(ctx, l.tx, state, id))
+}
+
+// Closed implements lanes.Locked.
+func (l *lockedHead) Closed(ctx context.Context, state *domain.State, id domain.ReservationID) error {
+	return classify(recallClosed(ctx, l.tx, state, id))
+}
+
+// Attempt implements lanes.Locked.
+func (l *lockedHead) Attempt(ctx context.Context, state *domain.State, key domain.AttemptKey) error {
+	return classify(recallAttempt(ctx, l.tx, state, key))
+}
+
+// Past implements lanes.Locked.
+func (l *lockedHead) Past(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
+	past, err := recallPast(ctx, l.tx, state, past)
+	return past, classify(err)
 }
 
 // Append implements lanes.Locked.

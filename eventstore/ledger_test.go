@@ -43,7 +43,7 @@ func TestEveryWayAReservationCanGo(t *testing.T) {
 	}
 	for _, c := range []domain.Command{
 		settle(overrun.Reservation, 15),
-		domain.Release{Reservation: released.Reservation, Reason: "never_dispatched"},
+		domain.Release{Reservation: released.Reservation, Reason: domain.ReleasedNotSent},
 		domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "broken"},
 		domain.Expire{Reservation: expired.Reservation},
 		domain.Expire{Reservation: free.Reservation, Free: true},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,7 +16,8 @@ import (
 	"github.com/budgetguard/budgetguard/eventstore/lanes"
 )
 
-const accountColumns = `a.account_id, a.budget_id, a.period, a.win_start, a.win_end, a.limit_nano, a.held, a.settled, a.presumed, a.cap, a.version`
+const accountColumns = `a.account_id, a.budget_id, a.period, a.win_start, a.win_end, a.limit_nano, a.held, a.settled, a.presumed, a.cap, a.version,
+	a.crossed, a.duration_min, a.oldest_bucket, a.buckets`
 
 // loadState rebuilds a tenant's state from the tables that move with its stream: O(what is open), however
 // long the stream is. It must run under the head's lock or in one snapshot.
@@ -29,7 +31,7 @@ func loadState(ctx context.Context, q querier, tenant domain.TenantID) (domain.S
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		state.LastTime = state.LastTime.UTC()
+		state.LastTime, state.Used = state.LastTime.UTC(), true // or not: nobody remembers
 		copy(hash[:], stored)
 		return err
 	})
@@ -44,11 +46,12 @@ func loadState(ctx context.Context, q querier, tenant domain.TenantID) (domain.S
 			return err
 		})
 	})
-	b.Queue(`select key_id, name, prefix, key_hash, created_at, expires_at, revoked_at, models, tags from api_key where tenant_id = $1`, id).
+	b.Queue(`select key_id, name, prefix, key_hash, created_at, expires_at, revoked_at, models, tags,
+			required_tags, suspended, coalesce(old_hash, ''), old_until from api_key where tenant_id = $1`, id).
 		Query(func(rows pgx.Rows) error { return scanKeys(rows, &state) })
-	b.Queue(`select budget_id, period, scope, limit_nano, alerts_ppm, source from budget where tenant_id = $1 order by budget_id collate "C"`, id).
+	b.Queue(`select budget_id, period, span, scope, win_start, win_end, limit_nano, raises, alerts_ppm, source from budget where tenant_id = $1 order by budget_id collate "C"`, id).
 		Query(func(rows pgx.Rows) error { return scanBudgets(rows, &state) })
-	b.Queue(`select e.version, e.ts, e.body, h.accounts from hold h
+	b.Queue(`select e.version, e.ts, e.body, h.accounts, h.amount, h.expires_at from hold h
 		join event e on e.tenant_id = h.tenant_id and e.version = h.opened and e.ts = h.opened_ts where h.tenant_id = $1`, id).
 		Query(func(rows pgx.Rows) error { return scanHolds(rows, &state) })
 	b.Queue(`select `+accountColumns+` from budget b cross join lateral (
@@ -115,15 +118,15 @@ func scanKeys(rows pgx.Rows, state *domain.State) error {
 	return eachRow(rows, func() error {
 		var k domain.Key
 		var id string
-		if err := rows.Scan(&id, &k.Name, &k.Prefix, &k.Hash, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt, &k.Models, &k.Tags); err != nil {
+		if err := rows.Scan(&id, &k.Name, &k.Prefix, &k.Hash, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt, &k.Models, &k.Tags,
+			&k.RequiredTags, &k.Suspended, &k.OldHash, &k.OldUntil); err != nil {
 			return err
 		}
 		k.ID, k.CreatedAt = domain.KeyID(id), k.CreatedAt.UTC()
-		if k.ExpiresAt != nil {
-			*k.ExpiresAt = k.ExpiresAt.UTC()
-		}
-		if k.RevokedAt != nil {
-			*k.RevokedAt = k.RevokedAt.UTC()
+		for _, t := range []*time.Time{k.ExpiresAt, k.RevokedAt, k.OldUntil} {
+			if t != nil {
+				*t = t.UTC()
+			}
 		}
 		state.Keys[k.ID] = k
 		return nil
@@ -132,35 +135,52 @@ func scanKeys(rows pgx.Rows, state *domain.State) error {
 
 func scanBudgets(rows pgx.Rows, state *domain.State) error {
 	return eachRow(rows, func() error {
-		var b domain.Budget
-		var id, period, source string
-		var scope []byte
-		var alerts []int64
-		var limit int64
-		if err := rows.Scan(&id, &period, &scope, &limit, &alerts, &source); err != nil {
-			return err
-		}
-		if err := json.Unmarshal(scope, &b.Scope); err != nil {
-			return fmt.Errorf("scope of budget %s: %w", id, err)
-		}
-		b.ID, b.Period, b.Source, b.Limit = domain.BudgetID(id), domain.Period(period), domain.Source(source), domain.Amount(limit)
-		for _, a := range alerts {
-			b.AlertsAt = append(b.AlertsAt, domain.Threshold(a))
-		}
+		b, err := scanBudget(rows)
 		state.Budgets = append(state.Budgets, b)
-		return nil
+		return err
 	})
+}
+
+func scanBudget(rows pgx.Rows) (domain.Budget, error) {
+	var b domain.Budget
+	var id, period, source string
+	var span, scope, raises []byte
+	var start, end *time.Time
+	var alerts []int64
+	var limit int64
+	if err := rows.Scan(&id, &period, &span, &scope, &start, &end, &limit, &raises, &alerts, &source); err != nil {
+		return b, err
+	}
+	for _, part := range []struct {
+		text []byte
+		into any
+	}{{span, &b.Span}, {scope, &b.Scope}, {raises, &b.Raises}} {
+		if err := json.Unmarshal(part.text, part.into); err != nil {
+			return b, fmt.Errorf("budget %s: %w", id, err)
+		}
+	}
+	if len(b.Raises) == 0 {
+		b.Raises = nil
+	}
+	if start != nil && end != nil {
+		b.Window = domain.Window{Start: start.UTC(), End: end.UTC()}
+	}
+	b.ID, b.Period, b.Source, b.Limit = domain.BudgetID(id), domain.Period(period), domain.Source(source), domain.Amount(limit)
+	for _, a := range alerts {
+		b.AlertsAt = append(b.AlertsAt, domain.Threshold(a))
+	}
+	return b, nil
 }
 
 func scanHolds(rows pgx.Rows, state *domain.State) error {
 	return eachRow(rows, func() error {
-		var r domain.Reservation
 		var body string
-		var accounts []int64
-		if err := rows.Scan(&r.Version, &r.At, &body, &accounts); err != nil {
+		var h heldRow
+		if err := rows.Scan(&h.version, &h.at, &body, &h.accounts, &h.amount, &h.expires); err != nil {
 			return err
 		}
-		if err := reserved(&r, body, accounts); err != nil {
+		r, err := reserved(h, body)
+		if err != nil {
 			return err
 		}
 		state.AdoptReservation(r)
@@ -168,22 +188,34 @@ func scanHolds(rows pgx.Rows, state *domain.State) error {
 	})
 }
 
-// reserved fills a reservation from the body of its usage.reserved event.
-func reserved(r *domain.Reservation, body string, accounts []int64) error {
+// heldRow is what a row of hold, or of presumption, knows better than the event that opened it.
+type heldRow struct {
+	version, amount int64
+	at, expires     time.Time
+	accounts        []int64
+}
+
+// reserved is a reservation from its row and the body of its usage.reserved event.
+func reserved(h heldRow, body string) (domain.Reservation, error) {
+	r := domain.Reservation{Amount: domain.Amount(h.amount), Version: h.version, At: h.at.UTC(), ExpiresAt: h.expires.UTC()}
 	e, err := decode(domain.TypeUsageReserved, domain.SchemaVersion, []byte(body))
 	if err != nil {
-		return fmt.Errorf("version %d: %w", r.Version, err)
+		return r, fmt.Errorf("version %d: %w", h.version, err)
 	}
 	event, ok := e.(domain.UsageReserved)
 	if !ok {
-		return fmt.Errorf("%w: version %d opened a hold and is a %s", ErrTampered, r.Version, domain.TypeOf(e))
+		return r, fmt.Errorf("%w: version %d opened a hold and is a %s", ErrTampered, h.version, domain.TypeOf(e))
 	}
-	r.Request, r.Amount, r.ExpiresAt, r.At = event.Request, event.Amount, event.ExpiresAt, r.At.UTC()
-	r.Accounts = make([]domain.AccountID, len(accounts))
-	for i, a := range accounts {
-		r.Accounts[i] = domain.AccountID(a)
+	r.Request, r.Accounts = event.Request, accountIDs(h.accounts)
+	return r, nil
+}
+
+func accountIDs(numbers []int64) []domain.AccountID {
+	ids := make([]domain.AccountID, len(numbers))
+	for i, n := range numbers {
+		ids[i] = domain.AccountID(n)
 	}
-	return nil
+	return ids
 }
 
 func scanAccounts(rows pgx.Rows, state *domain.State) error {
@@ -199,43 +231,21 @@ func scanAccounts(rows pgx.Rows, state *domain.State) error {
 
 func scanAccount(rows pgx.Rows) (domain.Account, error) {
 	var a domain.Account
-	var id, limit, held, settled, presumed, top int64
+	var id, limit, held, settled, presumed, top, duration int64
 	var budget, period string
-	err := rows.Scan(&id, &budget, &period, &a.Window.Start, &a.Window.End, &limit, &held, &settled, &presumed, &top, &a.Version)
+	var crossed, buckets []int64
+	err := rows.Scan(&id, &budget, &period, &a.Window.Start, &a.Window.End, &limit, &held, &settled, &presumed, &top, &a.Version,
+		&crossed, &duration, &a.Oldest, &buckets)
 	a.ID, a.Budget, a.Period = domain.AccountID(id), domain.BudgetID(budget), domain.Period(period)
 	a.Window.Start, a.Window.End = a.Window.Start.UTC(), a.Window.End.UTC()
 	a.Limit, a.Held, a.Settled = domain.Amount(limit), domain.Amount(held), domain.Amount(settled)
 	a.Presumed, a.Cap = domain.Amount(presumed), domain.Amount(top)
+	for _, t := range crossed {
+		a.Crossed = append(a.Crossed, domain.Threshold(t))
+	}
+	a.Duration = domain.Length(time.Duration(duration) * time.Minute)
+	for ; len(buckets) >= 3; buckets = buckets[3:] {
+		a.Buckets = append(a.Buckets, domain.Bucket{Number: buckets[0], Settled: domain.Amount(buckets[1]), Presumed: domain.Amount(buckets[2])})
+	}
 	return a, err
-}
-
-// loadPresumption puts into the state what a closed reservation was charged by presumption, if it was.
-func loadPresumption(ctx context.Context, q querier, state *domain.State, id domain.ReservationID) error {
-	var p domain.Presumption
-	var charged int64
-	var accounts []int64
-	var body string
-	err := q.QueryRow(ctx, `select e.version, e.ts, e.body, p.accounts, p.charged from presumption p
-		join event e on e.tenant_id = p.tenant_id and e.version = p.opened and e.ts = p.opened_ts
-		where p.tenant_id = $1 and p.reservation_id = $2::text::uuid`, string(state.Tenant), string(id)).Scan(&p.Version, &p.At, &body, &accounts, &charged)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read presumption %s: %w", id, err)
-	}
-	if err := reserved(&p.Reservation, body, accounts); err != nil {
-		return err
-	}
-	p.Charged = domain.Amount(charged)
-	rows, err := q.Query(ctx, `select `+accountColumns+` from account a where a.tenant_id = $1 and a.account_id = any ($2)`, string(state.Tenant), accounts)
-	if err != nil {
-		return fmt.Errorf("read accounts of %s: %w", id, err)
-	}
-	found, err := pgx.CollectRows(rows, func(pgx.CollectableRow) (domain.Account, error) { return scanAccount(rows) })
-	if err != nil {
-		return fmt.Errorf("read accounts of %s: %w", id, err)
-	}
-	state.AdoptPresumption(p, found)
-	return nil
 }

@@ -221,7 +221,7 @@ func (y *load) pair(ctx context.Context, l *eventstore.Ledger, tenant domain.Ten
 	var end domain.Command
 	switch i % 4 {
 	case 0:
-		end = domain.Release{Reservation: r.Reservation, Reason: "x"}
+		end = domain.Release{Reservation: r.Reservation, Reason: domain.ReleasedNotSent}
 	case 1:
 		return // stays open
 	default:

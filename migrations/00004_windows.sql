@@ -86,7 +86,7 @@ create function ledger_append(
     o_limit bigint[], o_held bigint[], o_settled bigint[], o_presumed bigint[],
     o_crossed text[], o_duration bigint[], o_oldest bigint[], o_buckets text[], o_slides timestamptz[],
     a_tenant text[], a_account bigint[], a_limit bigint[], a_held bigint[], a_settled bigint[], a_presumed bigint[],
-    a_forced boolean[], a_version bigint[], a_crossed text[], a_oldest bigint[], a_buckets text[], a_slides timestamptz[],
+    a_forced boolean[], a_version bigint[], a_crossed text[], a_rolls boolean[], a_oldest bigint[], a_buckets text[], a_slides timestamptz[],
     r_tenant text[], r_id uuid[], r_opened bigint[], r_ts timestamptz[], r_amount bigint[], r_from int[], r_to int[],
     r_expires timestamptz[], r_accounts bigint[],
     x_tenant text[], x_id uuid[], x_amount bigint[], x_expires timestamptz[],
@@ -174,10 +174,10 @@ begin
             x.nth), '{}'), coalesce(array_agg(x.c3 order by x.nth), '{}'), coalesce(array_agg(x.c4 order by x.nth), '{}'), coalesce(array_agg(x.c5 order
             by x.nth), '{}'), coalesce(array_agg(x.c6 order by x.nth), '{}'), coalesce(array_agg(x.c7 order by x.nth), '{}'), coalesce(array_agg(x.c8
             order by x.nth), '{}'), coalesce(array_agg(x.c9 order by x.nth), '{}'), coalesce(array_agg(x.c10 order by x.nth), '{}'),
-            coalesce(array_agg(x.c11 order by x.nth), '{}')
-        into a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version, a_crossed, a_oldest, a_buckets, a_slides
-        from unnest(a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version, a_crossed, a_oldest, a_buckets, a_slides) with
-            ordinality x (tenant, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, nth)
+            coalesce(array_agg(x.c11 order by x.nth), '{}'), coalesce(array_agg(x.c12 order by x.nth), '{}')
+        into a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version, a_crossed, a_rolls, a_oldest, a_buckets, a_slides
+        from unnest(a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version, a_crossed, a_rolls, a_oldest, a_buckets,
+            a_slides) with ordinality x (tenant, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, nth)
         where x.tenant = any (won);
         select coalesce(array_agg(x.tenant order by x.nth), '{}'), coalesce(array_agg(x.c1 order by x.nth), '{}'), coalesce(array_agg(x.c2 order by
             x.nth), '{}'), coalesce(array_agg(x.c3 order by x.nth), '{}'), coalesce(array_agg(x.c4 order by x.nth), '{}'), coalesce(array_agg(x.c5 order
@@ -237,10 +237,12 @@ begin
     if cardinality(a_tenant) > 0 then
         update account a set limit_nano = x.lim, held = x.held, settled = x.settled, presumed = x.presumed, version = x.version,
             cap = greatest(x.lim, case when x.forced then x.held + x.settled else least(a.cap, x.held + x.settled) end),
-            crossed = coalesce(x.crossed::bigint[], a.crossed), oldest_bucket = coalesce(x.oldest, a.oldest_bucket),
-            buckets = x.buckets::bigint[], slides_at = x.slides
-        from unnest(a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version, a_crossed, a_oldest, a_buckets, a_slides)
-            x (tenant, account, lim, held, settled, presumed, forced, version, crossed, oldest, buckets, slides)
+            -- Thresholds are added; a rolling account says them anew, since a slide can take some away.
+            crossed = case when x.rolls then x.crossed::bigint[] when x.crossed is null then a.crossed else a.crossed || x.crossed::bigint[] end,
+            oldest_bucket = x.oldest, buckets = x.buckets::bigint[], slides_at = x.slides
+        from unnest(a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version,
+                    a_crossed, a_rolls, a_oldest, a_buckets, a_slides)
+            x (tenant, account, lim, held, settled, presumed, forced, version, crossed, rolls, oldest, buckets, slides)
         where a.tenant_id = x.tenant and a.account_id = x.account and a.version < x.version;
         get diagnostics n = row_count;
         if n <> cardinality(a_tenant) then

@@ -165,7 +165,7 @@ func (w *world) spend(tenant domain.TenantID, n int) {
 		settle := domain.Settle{Reservation: id, Charged: domain.Amount(5 + i%9), Basis: domain.BasisProvider, Usage: domain.Usage{Prompt: 7, Completion: 3}}
 		switch i % 10 {
 		case 7:
-			w.do(tenant, domain.Release{Reservation: id, Reason: "never sent"})
+			w.do(tenant, domain.Release{Reservation: id, Reason: domain.ReleasedNotSent})
 		case 8:
 			w.do(tenant, domain.SettlePresumed{Reservation: id, Reason: "cut"})
 			w.do(tenant, settle)

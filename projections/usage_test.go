@@ -20,7 +20,7 @@ func TestUsageLedgerHasARowForEveryEventThatMovesMoney(t *testing.T) {
 	tenant := w.tenant("a")
 	settled := w.reserve(tenant, 1_500_000/3)
 	w.do(tenant, domain.Settle{Reservation: settled, Charged: 1_234, Basis: domain.BasisProvider, Usage: domain.Usage{Prompt: 11, Completion: 22}})
-	w.do(tenant, domain.Release{Reservation: w.reserve(tenant, 1), Reason: "never sent"})
+	w.do(tenant, domain.Release{Reservation: w.reserve(tenant, 1), Reason: domain.ReleasedNotSent})
 	presumed := w.reserve(tenant, 100)
 	w.do(tenant, domain.SettlePresumed{Reservation: presumed, Reason: "cut"})
 	w.do(tenant, domain.Settle{Reservation: presumed, Charged: 40, Basis: domain.BasisProvider, Usage: domain.Usage{Prompt: 1, Completion: 2}})

@@ -19,7 +19,7 @@ func story(t *testing.T) *history {
 	t.Helper()
 	return newHistory(t,
 		reserve(1, 10), reserve(2, 20), reserve(3, 30), reserve(4, 5),
-		settle(1, 15), domain.Release{Reservation: id(2), Reason: "x"}, domain.Expire{Reservation: id(3)}, settle(3, 4),
+		settle(1, 15), domain.Release{Reservation: id(2), Reason: domain.ReleasedNotSent}, domain.Expire{Reservation: id(3)}, settle(3, 4),
 		domain.DefineBudget{ID: "x", Period: domain.Monthly, Limit: 40, Source: domain.SourceAdmin},
 		reserve(5, 9), domain.SettlePresumed{Reservation: id(4)})
 }

@@ -72,11 +72,16 @@ func (l *Ledger) fastTurn(ctx context.Context, streams []*stream, calls [][]*cal
 	now := l.clock.database()
 	for i, s := range streams {
 		wanted, dropped := live(calls[i])
-		t, err := l.plan(s, wanted, now)
+		t, err := l.plan(s, wanted, now, nil)
 		if err != nil {
 			l.log.ErrorContext(ctx, "a turn cannot be decided, its commands go on one by one", slogTenant(s.tenant), slogErr(err))
 			s.cached, s.direct, s.careful = false, true, len(wanted)
 			l.finish(s, wanted, nil, dropped)
+			continue
+		}
+		t.dropped = dropped
+		if redefines(t.records) {
+			l.again(t)
 			continue
 		}
 		refused := t.setAsideRefused()
@@ -84,7 +89,7 @@ func (l *Ledger) fastTurn(ctx context.Context, streams []*stream, calls [][]*cal
 			l.reply(t, refused, dropped)
 			continue
 		}
-		t.aside, t.dropped = refused, dropped
+		t.aside = refused
 		turns = append(turns, t)
 	}
 	if len(turns) > 0 {
@@ -152,7 +157,7 @@ func appends(turns []*turn) []Append {
 
 // reply answers a turn's callers. Refused calls go back to be confirmed under the lock.
 func (l *Ledger) reply(t *turn, refused []*call, dropped int) {
-	t.stream.forgetPresumed()
+	t.stream.state.ForgetClosed()
 	undo := t.answer()
 	if len(refused) > 0 {
 		t.stream.direct = true

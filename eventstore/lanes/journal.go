@@ -41,6 +41,12 @@ type Locked interface {
 	Tail(ctx context.Context, after int64, limit int) ([]domain.Recorded, error)
 	// Presumption puts into the state what a closed reservation was charged by presumption, if it was.
 	Presumption(ctx context.Context, state *domain.State, id domain.ReservationID) error
+	// Closed puts into the state a closed reservation that is to be adjusted: its presumption, or itself.
+	Closed(ctx context.Context, state *domain.State, id domain.ReservationID) error
+	// Attempt puts into the state what an idempotency key was used for, if it was.
+	Attempt(ctx context.Context, state *domain.State, key domain.AttemptKey) error
+	// Past answers what a window had cost, and puts the presumptions of that window into the state.
+	Past(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error)
 	// Append writes like Journal.Append, and what the events define; after is the state that they lead to.
 	Append(ctx context.Context, a Append, after domain.State) (won bool, err error)
 	// Commit makes what was appended last. Only here can the outcome be unknown.
@@ -56,6 +62,8 @@ type Append struct {
 	Prev     Hash
 	Fence    int64
 	Records  []domain.Recorded
+	// Rolling are the rolling accounts of the tenant as the records leave them: what postings do not say.
+	Rolling []domain.Account
 }
 
 // Head is the head of a stream under its lock. The journal's time is read after the lock was had.

@@ -408,7 +408,8 @@ func (l *Ledger) learn(t *turn, confirmed bool) {
 		var exceeded *domain.BudgetExceededError
 		switch {
 		case errors.As(o.err, &exceeded):
-			if confirmed {
+			// What a narrower budget refuses, another request of the tenant may have; so may an extension's.
+			if _, reserves := c.command.(domain.Reserve); confirmed && reserves && exceeded.Scope == (domain.Scope{}) {
 				t.stream.remember(*exceeded, l.cfg.Now())
 			}
 		case o.err == nil && (closes(c.command) || defines(c.command)):

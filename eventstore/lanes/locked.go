@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/budgetguard/budgetguard/domain"
 )
 
@@ -88,10 +86,11 @@ func (l *Ledger) lockedTurn(ctx context.Context, s *stream) {
 		report.Events = len(t.records)
 		s.retries = 0
 		l.learn(t, true)
-		l.finish(s, nil, t.answer(), len(t.calls)+t.dropped)
+		s.direct = len(t.aside) > 0
+		l.finish(s, t.aside, t.answer(), len(t.calls)+t.dropped)
 	case committed && OutcomeUnknown(err):
 		s.cached, s.doubt = false, t
-		l.finish(s, nil, nil, t.dropped)
+		l.finish(s, t.aside, nil, t.dropped)
 	default:
 		s.cached = false
 		l.failed(ctx, t, err)
@@ -118,13 +117,13 @@ func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed b
 		return t, false, err
 	}
 	calls, dropped := t.calls, t.dropped
-	planned, err := l.plan(s, calls, now)
+	planned, err := l.plan(s, calls, now, func(past domain.Past) (domain.Past, error) { return tx.Past(ctx, &s.state, past) })
 	if err != nil {
 		return t, false, err
 	}
 	t = planned
 	t.dropped = dropped
-	s.forgetPresumed()
+	s.state.ForgetClosed()
 	if len(t.records) == 0 {
 		return t, false, nil
 	}
@@ -139,14 +138,6 @@ func (l *Ledger) tryLocked(ctx context.Context, s *stream) (t *turn, committed b
 		return t, true, err
 	}
 	return t, true, nil
-}
-
-// forgetPresumed keeps the cached state small: the table remembers what was presumed. Accounts that only a
-// presumption kept go with it.
-func (s *stream) forgetPresumed() {
-	for id := range s.state.Presumed {
-		s.state.ForgetPresumption(id)
-	}
 }
 
 func (l *Ledger) takeCalls(t *turn) {
@@ -206,16 +197,26 @@ func readUpTo(ctx context.Context, tx Locked, s *stream, version int64) error {
 // adopt loads what the calls need of reservations that are closed already.
 func adopt(ctx context.Context, tx Locked, s *stream, calls []*call) error {
 	for _, c := range calls {
-		if !s.needsPresumption(c.command) {
-			continue
-		}
-		id, _ := closing(c.command)
-		if _, err := uuid.Parse(string(id)); err != nil {
-			continue // no such reservation was ever made; asking would fail the whole turn
-		}
-		if err := tx.Presumption(ctx, &s.state, id); err != nil {
+		if err := recall(ctx, tx, s, c.command); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// recall loads what one command needs.
+func recall(ctx context.Context, tx Locked, s *stream, c domain.Command) error {
+	if key, ok := domain.AttemptKeyOf(c); ok {
+		if err := tx.Attempt(ctx, &s.state, key); err != nil {
+			return err
+		}
+	}
+	if adjust, ok := c.(domain.Adjust); ok && adjust.Reservation != "" {
+		return tx.Closed(ctx, &s.state, adjust.Reservation)
+	}
+	if s.needsPresumption(c) {
+		id, _ := closing(c)
+		return tx.Presumption(ctx, &s.state, id)
 	}
 	return nil
 }

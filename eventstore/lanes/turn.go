@@ -1,8 +1,10 @@
 package lanes
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,8 +48,20 @@ func closes(c domain.Command) bool {
 // defines tells whether a command's events also move the definition tables, which only the locked path
 // writes.
 func defines(c domain.Command) bool {
-	_, reserves := c.(domain.Reserve)
-	return !reserves && !closes(c)
+	switch c.(type) { //nolint:gochecksumtype // all others define something, or have to recall something
+	case domain.Reserve, domain.Extend:
+		return false
+	}
+	return !closes(c)
+}
+
+// redefines tells whether records move the definition tables although no command was to: a raise that ended
+// lowers its budget.
+func redefines(records []domain.Recorded) bool {
+	return slices.ContainsFunc(records, func(r domain.Recorded) bool {
+		_, changed := r.Event.(domain.BudgetChanged)
+		return changed
+	})
 }
 
 // closing is the reservation a command closes.
@@ -103,6 +117,7 @@ type turn struct {
 	prev     Hash
 	fence    int64
 	records  []domain.Recorded
+	rolling  []domain.Account
 	// aside are calls taken with the turn but not decided by it; dropped counts those nobody wanted.
 	aside   []*call
 	dropped int
@@ -115,12 +130,13 @@ type outcome struct {
 
 // append is the turn as the journal takes it.
 func (t *turn) append() Append {
-	return Append{Tenant: t.stream.tenant, Expected: t.expected, Prev: t.prev, Fence: t.fence, Records: t.records}
+	return Append{Tenant: t.stream.tenant, Expected: t.expected, Prev: t.prev, Fence: t.fence, Records: t.records, Rolling: t.rolling}
 }
 
-// plan decides calls on the stream's state, which it consumes. A panic in a decision is a bug; it is
-// turned into an error of every call, and the state is dropped with it.
-func (l *Ledger) plan(s *stream, calls []*call, now time.Time) (t *turn, err error) {
+// plan decides calls on the stream's state, which it consumes. ask answers what a decision needs to know of
+// the past; nil where it cannot be asked. A panic in a decision is a bug; it is turned into an error of
+// every call, and the state is dropped with it.
+func (l *Ledger) plan(s *stream, calls []*call, now time.Time, ask asking) (t *turn, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			t, err = nil, fmt.Errorf("%w: tenant %s: panic: %v\n%s", ErrUndecidable, s.tenant, p, debug.Stack())
@@ -128,11 +144,22 @@ func (l *Ledger) plan(s *stream, calls []*call, now time.Time) (t *turn, err err
 	}()
 	t = &turn{stream: s, calls: calls, expected: s.state.Version, prev: s.hash, fence: s.fence}
 	hash := s.hash
+	rolling := rollingOf(s.state)
 	s.seen = Mark{Version: s.state.Version, Hash: s.hash}
-	for _, c := range calls {
+	for i, c := range calls {
 		o := outcome{from: len(t.records), to: len(t.records)}
 		var records []domain.Recorded
-		records, o.err = l.decide(s, c.command, now)
+		before := ask
+		if len(t.records) > 0 {
+			before = nil // the past that can be asked is that of before this turn
+		}
+		if records, o.err = l.decide(s, c.command, now, before); errors.Is(o.err, errUnanswered) {
+			return nil, o.err
+		}
+		if needed := new(domain.PastNeededError); errors.As(o.err, &needed) && ask != nil {
+			t.calls, t.aside = calls[:i:i], calls[i:]
+			break
+		}
 		for _, r := range records {
 			if r.Body, err = domain.EncodeEvent(r.Event); err != nil {
 				return nil, fmt.Errorf("%w: tenant %s: %w", ErrUndecidable, s.tenant, err)
@@ -145,16 +172,58 @@ func (l *Ledger) plan(s *stream, calls []*call, now time.Time) (t *turn, err err
 		t.outcomes = append(t.outcomes, o)
 	}
 	s.hash = hash
+	for _, a := range rollingOf(s.state) {
+		if !slices.Contains(rolling, a) {
+			rolling = append(rolling, a)
+		}
+	}
+	for _, a := range rolling { // also those that left the state in this turn
+		t.rolling = append(t.rolling, *a)
+	}
 	return t, nil
 }
 
-// decide carries out one command on the stream's state. On an error the state is unchanged.
-func (l *Ledger) decide(s *stream, c domain.Command, now time.Time) (records []domain.Recorded, err error) {
+// rollingOf are the rolling accounts of a state. They evolve in place, so that an account which leaves the
+// state later is still known by its pointer.
+func rollingOf(s domain.State) []*domain.Account {
+	var rolling []*domain.Account
+	for _, a := range s.Accounts {
+		if a.Duration != 0 {
+			rolling = append(rolling, a)
+		}
+	}
+	return rolling
+}
+
+// asking answers what a window had cost before its budget was.
+type asking func(domain.Past) (domain.Past, error)
+
+// errUnanswered marks a turn that could not go on, because the past could not be read.
+var errUnanswered = errors.New("the past was not told")
+
+// decide carries out one command on the stream's state, and asks for the past as often as the decision
+// does. On an error the state is unchanged.
+func (l *Ledger) decide(s *stream, c domain.Command, now time.Time, ask asking) (records []domain.Recorded, err error) {
 	if err := checkIDs(c); err != nil {
 		return nil, err
 	}
-	s.state, records, err = l.cfg.Execute(s.state, c, now)
-	return records, err
+	var known []domain.Past
+	for {
+		informed := c
+		if known != nil {
+			informed = domain.Informed{Command: c, Past: known}
+		}
+		s.state, records, err = l.cfg.Execute(s.state, informed, now)
+		var needed *domain.PastNeededError
+		if !errors.As(err, &needed) || ask == nil {
+			return records, err
+		}
+		answer, err := ask(needed.Past)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnanswered, err)
+		}
+		known = append(known, answer)
+	}
 }
 
 // checkIDs refuses reservation ids that the schema cannot hold as they are: one that reads back in
@@ -180,7 +249,7 @@ func (t *turn) answer() []*call {
 			continue
 		}
 		if reserve, ok := c.command.(domain.Reserve); ok {
-			undo = append(undo, newCall(domain.Release{Reservation: reserve.Reservation, Reason: "never_dispatched"}))
+			undo = append(undo, newCall(domain.Release{Reservation: reserve.Reservation, Reason: domain.ReleasedNeverDispatched}))
 		}
 	}
 	return undo
