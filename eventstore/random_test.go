@@ -16,12 +16,13 @@ import (
 
 // chance makes random commands about a tenant: every kind there is, most of them sensible.
 type chance struct {
-	*rand.Rand
-	ids, open, closed []domain.ReservationID
-	budgets           int
-	state             func() domain.State
-	jump              func(time.Duration)
-	now               time.Time // by the database's clock
+	*rand.Rand //nolint:forbidigo // the test is handed its seed, and prints it
+	ids, open  []domain.ReservationID
+	budgets    int
+	state      func() domain.State
+	jump       func(time.Duration)
+	now        time.Time // by the database's clock
+	late       bool      // everything that is open is overdue
 }
 
 func (c *chance) pick(ids []domain.ReservationID) domain.ReservationID {
@@ -35,7 +36,7 @@ func (c *chance) command() domain.Command {
 	if c.IntN(12) == 0 {
 		by := []time.Duration{time.Second, 5 * time.Second, 20 * time.Second, 61 * time.Second, time.Hour, 25 * time.Hour, 32 * 24 * time.Hour}[c.IntN(7)]
 		c.jump(by)
-		c.now = c.now.Add(by)
+		c.now, c.late = c.now.Add(by), by > 24*time.Hour
 	}
 	switch n := c.IntN(40); {
 	case n < 15:
@@ -87,7 +88,9 @@ func (c *chance) define() domain.Command {
 		{Period: domain.Custom, Span: domain.Span{StartDate: today, EndDate: today}},
 		{Period: domain.Monthly, Span: domain.Span{AnchorDay: int64(c.IntN(31)) + 1}},
 		{Period: domain.Weekly, Span: domain.Span{WeekStart: []domain.Weekday{"sunday", "friday", ""}[c.IntN(3)]}},
-		{Period: domain.Daily}, {Period: domain.Total}, {Period: domain.Hourly},
+		{Period: domain.Daily},
+		{Period: domain.Total},
+		{Period: domain.Hourly},
 	}
 	d := shapes[c.IntN(len(shapes))]
 	d.Scope = []domain.Scope{{}, {}, {APIKey: "k1"}, {Model: "gpt-4"}, {Tag: "team=search"}, {Tag: "team"}}[c.IntN(6)]
@@ -128,7 +131,7 @@ func TestWhateverIsDoneTheTablesAreTheEvents(t *testing.T) {
 	tenant := fresh(t, l, 2000)
 	do(t, l, tenant, domain.IssueKey{ID: "k1", Prefix: "bgk_", Hash: string("h" + newID()), Actor: "admin"})
 	seed := uint64(time.Now().UnixNano())
-	c := &chance{jump: jump, now: time.Now(), Rand: rand.New(rand.NewPCG(seed, 1)), state: func() domain.State { //nolint:gosec // a test's chance
+	c := &chance{jump: jump, now: time.Now(), Rand: rand.New(rand.NewPCG(seed, 1)), state: func() domain.State { //nolint:forbidigo // as above
 		state, err := s.State(within(t), tenant)
 		if err != nil {
 			t.Fatal(err)
@@ -139,6 +142,14 @@ func TestWhateverIsDoneTheTablesAreTheEvents(t *testing.T) {
 	for i := range steps {
 		ledger := []*eventstore.Ledger{l, l, l, other}[c.IntN(4)] // two gateways, so that caches go stale
 		command := c.command()
+		if c.late { // nothing stays open for days
+			c.late = false
+			for _, id := range c.open {
+				if _, err := ledger.Do(within(t), tenant, domain.Expire{Reservation: id}); err != nil && !refusal(err) {
+					t.Fatal(err)
+				}
+			}
+		}
 		records, err := ledger.Do(within(t), tenant, command)
 		if err != nil && !refusal(err) {
 			t.Fatalf("seed %d, step %d: %T %+v: %v", seed, i, command, command, err)
@@ -146,9 +157,7 @@ func TestWhateverIsDoneTheTablesAreTheEvents(t *testing.T) {
 		for _, r := range records {
 			kinds[string(domain.TypeOf(r.Event))]++
 		}
-		if open := c.state().Open; len(open) > 0 {
-			c.open = slices.Sorted(maps.Keys(open))
-		}
+		c.open = slices.Sorted(maps.Keys(c.state().Open))
 		agree(t, ledger, s, tenant)
 		if i%50 == 49 {
 			verified(t, url)

@@ -205,7 +205,7 @@ func (f *fold) adopted(r domain.Recorded, e domain.WindowOpened, b domain.Budget
 	}
 	for _, id := range e.Adopted {
 		f.adopt(e.Account, id)
-		if h, ok := f.books.presumed[id]; !want[id] && !(ok && h.released) {
+		if h, ok := f.books.presumed[id]; !want[id] && (!ok || !h.released) {
 			f.violated(r.Version, LawSeed, "it adopts reservation %s, which does not belong to it", id)
 		}
 		delete(want, id)
