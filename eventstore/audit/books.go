@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -82,7 +83,21 @@ func (m move) of(a *account) move {
 	}
 	p := a.parts[number]
 	a.parts[number] = part{settled: p.settled + m.settled, presumed: p.presumed + m.presumed}
+	a.carry()
 	return m
+}
+
+// carry takes what a credit gave back beyond its own part from the parts before, the newest first.
+func (a *account) carry() {
+	numbers := slices.Sorted(maps.Keys(a.parts))
+	for i := len(numbers) - 1; i > 0; i-- {
+		p, before := a.parts[numbers[i]], a.parts[numbers[i-1]]
+		if missing := p.presumed - p.settled; missing > 0 {
+			a.parts[numbers[i]] = part{settled: p.settled + missing, presumed: p.presumed}
+			a.parts[numbers[i-1]] = part{settled: before.settled - missing, presumed: before.presumed}
+		}
+	}
+	maps.DeleteFunc(a.parts, func(_ int64, p part) bool { return p == part{} })
 }
 
 // partOf is the number of the part of a rolling window that holds an instant: its sixtieths are numbered

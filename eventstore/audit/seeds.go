@@ -25,20 +25,34 @@ func checkSeeds(ctx context.Context, tx pgx.Tx, f *fold) error {
 		if err != nil {
 			return fmt.Errorf("add up what account %d began with: %w", s.version, err)
 		}
-		total := domain.Amount(0)
-		for _, sum := range sums {
-			total += sum
-		}
-		if total != s.event.Settled {
-			f.violated(s.version, LawSeed, "it opens with %s spent; the window had cost %s", s.event.Settled, total)
+		if want := s.spent(sums); want != s.event.Settled {
+			f.violated(s.version, LawSeed, "it opens with %s spent; the window had cost %s", s.event.Settled, want)
 		}
 		for _, b := range s.event.Buckets {
-			if sums[b.Number] != b.Settled {
-				f.violated(s.version, LawSeed, "part %d begins with %s spent; it had cost %s", b.Number, b.Settled, sums[b.Number])
+			if want := max(sums[b.Number], b.Presumed); want != b.Settled {
+				f.violated(s.version, LawSeed, "part %d begins with %s spent; it had cost %s", b.Number, b.Settled, want)
 			}
 		}
 	}
 	return nil
+}
+
+// spent is what the window begins with: of each part its charges, and no less than what is presumed of it. More
+// may have been given back than spent while no budget was there to refuse it.
+func (s seed) spent(sums map[int64]domain.Amount) domain.Amount {
+	if s.event.Duration == 0 {
+		return max(sums[0], s.event.Presumed)
+	}
+	presumed := map[int64]domain.Amount{}
+	for _, b := range s.event.Buckets {
+		presumed[b.Number] = b.Presumed
+		sums[b.Number] += 0 // so that it is among them
+	}
+	total := domain.Amount(0)
+	for number, sum := range sums {
+		total += max(sum, presumed[number])
+	}
+	return total
 }
 
 // charged are the charges that a seed is made of, by the part of a rolling window, else all in part 0.
