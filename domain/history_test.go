@@ -258,7 +258,7 @@ func (h *history) command(o op) Command {
 	case kind == opRelease:
 		return Release{Reservation: h.pick(o.a), Reason: "never sent"}
 	case kind < opDefine:
-		return Expire{Reservation: h.pick(o.a), Free: o.b%4 == 0}
+		return Expire{Reservation: h.pick(o.a), Free: o.b%4 == 0, Orphaned: o.b%4 == 1}
 	case kind < opRetire:
 		return h.define(o)
 	}
