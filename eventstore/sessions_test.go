@@ -107,7 +107,9 @@ func TestOrphansAreChargedCorrectedAndForgotten(t *testing.T) {
 	if n := scalar(t, pool, `select settled from account where tenant_id = $1`, string(tenant)); n != 4 {
 		t.Errorf("settled %d", n)
 	}
-	cleared := func() int64 { return scalar(t, pool, `select count(*) from gateway_session where cleared_at is not null`) }
+	cleared := func() int64 {
+		return scalar(t, pool, `select count(*) from gateway_session where cleared_at is not null`)
+	}
 	if orphans(t, s, time.Minute, 10); cleared() != 0 {
 		t.Error("cleared while one of its appends may be under way")
 	}
