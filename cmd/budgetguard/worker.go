@@ -24,12 +24,12 @@ func (a *app) workerCommand() *cobra.Command {
 		Use: "worker", Short: "Publish events, keep the projections and close overdue reservations", Args: noArgs,
 		Long: "Runs the relay to Redis Streams, the projectors and the reaper. Any number of workers may run: they share the work\nand what one leaves behind another takes over.",
 	}
-	known := bind(c, storageSettings(), commonSettings(), reaperSettings(), []setting{{"ADMIN_ADDR", "", false, "listener for /metrics and /health; none by default"}})
+	known := bind(c, storageSettings(), commonSettings(), reaperSettings(), orphanSettings(), []setting{{"ADMIN_ADDR", "", false, "listener for /metrics and /health; none by default"}})
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := &values{environ: a.environ, command: c, known: known}
 		w := workerConfig{
 			database: v.needed("DATABASE_URL"), redis: v.needed("REDIS_URL"), log: logger(v, a.stderr),
-			expireFree: v.choice("EXPIRY_POLICY", "charge", "release") == "release", registry: prometheus.NewRegistry(),
+			expireFree: v.choice("EXPIRY_POLICY", "charge", "release") == "release", orphanAfter: orphanAfter(v), registry: prometheus.NewRegistry(),
 		}
 		listen := v.text("ADMIN_ADDR")
 		if v.err != nil {
@@ -54,18 +54,20 @@ func (a *app) workerCommand() *cobra.Command {
 type workerConfig struct {
 	database, redis string
 	expireFree      bool
+	orphanAfter     time.Duration
 	log             *slog.Logger
 	registry        *prometheus.Registry
 	wake            <-chan struct{}
 	// store and ledger are the gateway's in dev; a worker of its own opens them.
-	store  *eventstore.Store
-	ledger *eventstore.Ledger
+	store    *eventstore.Store
+	ledger   *eventstore.Ledger
+	replayed <-chan struct{}
 }
 
 func (g *gateway) workerConfig(wake <-chan struct{}) workerConfig {
 	return workerConfig{
-		database: g.cfg.database, redis: g.cfg.redis, expireFree: g.cfg.expireFree, log: g.cfg.log, registry: g.cfg.registry,
-		wake: wake, store: g.store, ledger: g.ledger,
+		database: g.cfg.database, redis: g.cfg.redis, expireFree: g.cfg.expireFree, orphanAfter: g.cfg.orphanAfter, log: g.cfg.log, registry: g.cfg.registry,
+		wake: wake, store: g.store, ledger: g.ledger, replayed: g.blackBox.replayed,
 	}
 }
 
@@ -83,8 +85,8 @@ func runWorker(ctx context.Context, w workerConfig) (err error) {
 		return err
 	}
 	worker, err := projections.NewWorker(projections.Config{
-		RedisURL: w.redis, FreeExpired: w.expireFree, Wake: w.wake, Logger: w.log, Metrics: metrics,
-	}, w.store, w.ledger)
+		RedisURL: w.redis, FreeExpired: w.expireFree, OrphanAfter: w.orphanAfter, Wake: w.wake, Logger: w.log, Metrics: metrics,
+	}, afterReplay{w.store, w.replayed}, w.ledger)
 	if err != nil {
 		return configError("REDIS_URL: %w", err)
 	}
@@ -133,7 +135,9 @@ func serveMetrics(ctx context.Context, addr string, registry *prometheus.Registr
 
 // reap closes overdue reservations in a gateway; workers do too, and racing is harmless.
 func (g *gateway) reap(ctx context.Context) {
-	reaper := projections.NewReaper(projections.Config{RedisURL: g.cfg.redis, FreeExpired: g.cfg.expireFree, Logger: g.cfg.log}, g.store, g.ledger)
+	reaper := projections.NewReaper(projections.Config{
+		RedisURL: g.cfg.redis, FreeExpired: g.cfg.expireFree, OrphanAfter: g.cfg.orphanAfter, Logger: g.cfg.log,
+	}, afterReplay{g.store, g.blackBox.replayed}, g.ledger)
 	if err := reaper.Run(ctx); err != nil && ctx.Err() == nil {
 		g.cfg.log.ErrorContext(ctx, "the reaper ended", slog.String("error", err.Error()))
 	}
