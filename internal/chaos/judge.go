@@ -227,7 +227,7 @@ func (v *verdict) checkAccounts(ctx context.Context, s *stage, billed map[accoun
 		if err := rows.Scan(&a.tenant, &a.id, &budget, &period, &limit, &held, &settled, &presumed); err != nil {
 			return err
 		}
-		if period == "monthly" {
+		if period == "monthly" || period == "yearly" { // each tenant has a budget of one of them
 			v.charged += settled
 			v.presumed += presumed
 		}

@@ -28,8 +28,11 @@ const (
 	// slowRead is what a reading may take to be part of a history: one that hangs for long overlaps with everything and
 	// says little.
 	slowRead = 2 * time.Second
-	// earlyRefusal is for how long a gateway may refuse by what Postgres said before: 100 ms, and the way here.
-	earlyRefusal = 500 * time.Millisecond
+	// earlyRefusal is how old what a refusal rests on may be: a gateway may repeat for 100 ms what Postgres said, which
+	// may have taken a while to reach it.
+	earlyRefusal = 1500 * time.Millisecond
+	// refusalsMost ends a client: an exhausted tenant has no more to tell.
+	refusalsMost = 8
 	// checkWithin bounds the check of one history.
 	checkWithin = 30 * time.Second
 )
@@ -111,7 +114,8 @@ func (w *watched) note(client int, call, back int64, o operation) {
 
 // callWatched calls, and after each call looks in Postgres itself until its effects are there.
 func (s *stage) callWatched(ctx context.Context, d *dice, w *watched, client int) {
-	for i := 0; i < linearMost && ctx.Err() == nil; i++ {
+	refusals := 0
+	for i := 0; i < linearMost && refusals < refusalsMost && ctx.Err() == nil; i++ {
 		c := &watchedCall{name: fmt.Sprintf("%s-%d-%d", w.id, client, i), held: never, settled: never}
 		w.mu.Lock()
 		w.calls = append(w.calls, c)
@@ -119,6 +123,8 @@ func (s *stage) callWatched(ctx context.Context, d *dice, w *watched, client int
 		refusedAmount, err := s.sendWatched(context.WithoutCancel(ctx), d, w, c)
 		if err == nil && refusedAmount > 0 {
 			w.note(client, max(0, c.sent-earlyRefusal.Nanoseconds()), s.instant(), operation{kind: reserving, amount: refusedAmount, refused: true})
+			refusals++
+			_ = sleep(ctx, d.between(500*time.Millisecond, time.Second))
 			continue
 		}
 		s.follow(ctx, w, c)
