@@ -42,44 +42,50 @@ func build(ctx context.Context, root, to string, args ...string) error {
 // buildSkewed compiles the same program with a clock that can be off. The product has no switch for that, so the few
 // lines of cmd/budgetguard that hand out time.Now are given another function; nothing else differs.
 func buildSkewed(ctx context.Context, root, dir, to string) error {
-	replaced := map[string]string{}
-	package_ := filepath.Join(root, "cmd", "budgetguard")
-	files, err := filepath.Glob(filepath.Join(package_, "*.go"))
+	replaced, err := skewSources(root, dir)
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // the checkout's own sources
-		if err != nil {
-			return err
-		}
-		changed := strings.ReplaceAll(string(text), "time.Now", "skewedNow")
-		if strings.HasSuffix(file, "_test.go") || changed == string(text) {
-			continue
-		}
-		if !strings.Contains(strings.ReplaceAll(changed, `"time"`, ""), "time.") {
-			changed = strings.Replace(changed, "\t\"time\"\n", "", 1)
-		}
-		replaced[file] = filepath.Join(dir, "skewed-"+filepath.Base(file))
-		if err := os.WriteFile(replaced[file], []byte(changed), 0o600); err != nil {
-			return err
-		}
-	}
-	if len(replaced) == 0 {
-		return fmt.Errorf("nothing in %s reads a clock any more: the skewed build would be the usual one", package_)
-	}
-	clock := filepath.Join(dir, "skewed-clock.go")
-	replaced[filepath.Join(package_, "chaos_clock.go")] = clock
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(clock, clockSource, 0o600); err != nil {
-		return err
-	}
 	if err := os.WriteFile(path, overlay, 0o600); err != nil {
 		return err
 	}
 	return build(ctx, root, to, "-overlay", path)
+}
+
+// skewSources writes the sources that read another clock into dir. It returns what replaces what.
+func skewSources(root, dir string) (map[string]string, error) {
+	replaced := map[string]string{}
+	commands := filepath.Join(root, "cmd", "budgetguard")
+	files, err := filepath.Glob(filepath.Join(commands, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // the checkout's own sources
+		if err != nil {
+			return nil, err
+		}
+		changed := strings.ReplaceAll(string(text), "time.Now", "skewedNow")
+		if strings.HasSuffix(file, "_test.go") || changed == string(text) {
+			continue
+		}
+		if !strings.Contains(strings.ReplaceAll(changed, `"time"`, ""), "time.") { // the import would be left over
+			changed = strings.Replace(changed, "\t\"time\"\n", "", 1)
+		}
+		replaced[file] = filepath.Join(dir, "skewed-"+filepath.Base(file))
+		if err := os.WriteFile(replaced[file], []byte(changed), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	if len(replaced) == 0 {
+		return nil, fmt.Errorf("nothing in %s reads a clock any more: the skewed build would be the usual one", commands)
+	}
+	clock := filepath.Join(dir, "skewed-clock.go")
+	replaced[filepath.Join(commands, "chaos_clock.go")] = clock
+	return replaced, os.WriteFile(clock, clockSource, 0o600)
 }

@@ -207,16 +207,15 @@ func crashRedis(s *stage, d *dice) fault {
 
 // staleRedis comes back as it was some seconds ago, as after a failover to a replica that was behind.
 func staleRedis(s *stage, d *dice) fault {
-	data := s.redis.Data()
 	old := s.dir + "/redis-old"
 	return fault{
 		kind: "redis comes back with old data", where: []string{"redis"}, span: d.between(time.Second, 5*time.Second),
-		begin: func(ctx context.Context) error { return shell(ctx, "rm -rf "+old+" && cp -Rp "+data+" "+old) },
+		begin: func(ctx context.Context) error { return shell(ctx, "rm -rf "+old+" && cp -Rp "+s.redis.Data()+" "+old) },
 		end: func(ctx context.Context) error {
 			if err := s.redis.StopImmediate(ctx); err != nil {
 				return err
 			}
-			if err := shell(ctx, "rm -rf "+data+" && mv "+old+" "+data); err != nil {
+			if err := shell(ctx, "rm -rf "+s.redis.Data()+" && mv "+old+" "+s.redis.Data()); err != nil {
 				return err
 			}
 			return s.startRedis(ctx)

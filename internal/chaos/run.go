@@ -42,10 +42,11 @@ var errViolated = errors.New("the run violates what must hold")
 // chaos is one run.
 type chaos struct {
 	*stage
-	load  *load
-	dice  *dice
-	done  map[string]int // faults by kind
-	round int
+	load   *load
+	dice   *dice
+	cards  []maker        // what is left of the deck
+	done   map[string]int // faults by kind
+	rounds int
 }
 
 // run builds, starts, breaks, heals and judges.
@@ -118,53 +119,61 @@ func (c *chaos) torment(ctx context.Context, tenants []*tenant) ([]*watched, err
 
 // deal deals the deck in rounds until the time is over.
 func (c *chaos) deal(ctx, calling context.Context) error {
-	var deck []maker
 	for calling.Err() == nil {
-		hand := 1 + c.dice.below(3)
-		var faults []fault
-		taken := map[string]bool{}
-		for len(faults) < hand {
-			if len(deck) == 0 {
-				deck = c.deck()
-				shuffle(c.dice, deck)
-			}
-			f := deck[0](c.stage, c.dice)
-			if slices.ContainsFunc(f.where, func(w string) bool { return taken[w] }) {
-				break // it comes first in the next round
-			}
-			deck = deck[1:]
-			for _, w := range f.where {
-				taken[w] = true
-			}
-			faults = append(faults, f)
-		}
-		delays := make([]time.Duration, len(faults))
-		for i := range delays {
-			delays[i] = c.dice.between(0, time.Second)
-		}
-		pause := c.dice.between(500*time.Millisecond, 2500*time.Millisecond)
-		if err := c.strike(ctx, faults, delays); err != nil {
+		r := c.draw()
+		if err := c.strike(ctx, r); err != nil {
 			return err
 		}
-		_ = sleep(calling, pause)
+		_ = sleep(calling, r.pause)
 	}
 	return nil
 }
 
+// round is what happens at once.
+type round struct {
+	faults []fault
+	delays []time.Duration
+	pause  time.Duration
+}
+
+// draw takes one to three faults from the deck that do not touch the same thing. A new deck is shuffled when it is empty.
+func (c *chaos) draw() round {
+	var r round
+	taken := map[string]bool{}
+	for hand := 1 + c.dice.below(3); len(r.faults) < hand; {
+		if len(c.cards) == 0 {
+			c.cards = c.deck()
+			shuffle(c.dice, c.cards)
+		}
+		f := c.cards[0](c.stage, c.dice)
+		if slices.ContainsFunc(f.where, func(w string) bool { return taken[w] }) {
+			break // its kind comes first in the next round
+		}
+		c.cards = c.cards[1:]
+		for _, w := range f.where {
+			taken[w] = true
+		}
+		r.faults = append(r.faults, f)
+		r.delays = append(r.delays, c.dice.between(0, time.Second))
+	}
+	r.pause = c.dice.between(500*time.Millisecond, 2500*time.Millisecond)
+	return r
+}
+
 // strike lets a round of faults happen and end. Its length is theirs, whatever the time.
-func (c *chaos) strike(ctx context.Context, faults []fault, delays []time.Duration) error {
-	c.round++
+func (c *chaos) strike(ctx context.Context, r round) error {
+	c.rounds++
 	var said []string
-	for _, f := range faults {
+	for _, f := range r.faults {
 		said = append(said, strings.TrimSpace(f.kind+" "+f.detail))
 		c.done[f.kind]++
 	}
 	c.say("%s; %d calls", strings.Join(said, " + "), c.load.began.Load())
-	errs := make([]error, len(faults))
+	errs := make([]error, len(r.faults))
 	var group sync.WaitGroup
-	for i, f := range faults {
+	for i, f := range r.faults {
 		group.Go(func() {
-			errs[i] = errors.Join(sleep(ctx, delays[i]), f.begin(ctx), sleep(ctx, f.span), f.end(ctx))
+			errs[i] = errors.Join(sleep(ctx, r.delays[i]), f.begin(ctx), sleep(ctx, f.span), f.end(ctx))
 			if errs[i] != nil {
 				errs[i] = fmt.Errorf("%s: %w", f.kind, errs[i])
 			}
@@ -183,7 +192,7 @@ func (c *chaos) report(v *verdict) {
 		total += n
 	}
 	line("seed", c.seed)
-	line("faults, in rounds", fmt.Sprintf("%d, %d", total, c.round))
+	line("faults, in rounds", fmt.Sprintf("%d, %d", total, c.rounds))
 	counts(line, c.done)
 	answered := c.load.answered()
 	line("calls", c.load.began.Load())
