@@ -54,14 +54,14 @@ func (s *system) events(kind string) int64 {
 }
 
 // expired waits until the doomed call's hold was charged whole, and checks that this is all that became of it.
-func (s *system) expired(tenant string) {
+func (s *system) expired() {
 	s.t.Helper()
 	s.quiet()
 	if r, e := s.events("usage.reserved"), s.events("reservation.expired"); r != 1 || e != 1 {
 		s.t.Errorf("reserved %d times, expired %d, want 1 and 1", r, e)
 	}
 	held := s.count(`select coalesce(sum((body::json->>'reservedUsd')::numeric * 1000000000), 0)::bigint from event where type = 'reservation.expired' and body::json->>'requestId' = $1`, doomed)
-	if settled := s.settled(tenant); settled < held || held == 0 || settled < s.billed() {
+	if settled := s.settled("row"); settled < held || held == 0 || settled < s.billed() {
 		s.t.Errorf("charged %d: the hold was %d and the bill is %d", settled, held, s.billed())
 	}
 	s.verify(exitOK)
@@ -112,7 +112,7 @@ func TestGatewayKilledWithCommitUnknownIsChargedOnExpiry(t *testing.T) {
 		t.Error("the call was forwarded before its reservation was known")
 	}
 	s.worker()
-	s.expired("row")
+	s.expired()
 }
 
 func TestGatewayKilledBeforeDispatchIsChargedOnExpiry(t *testing.T) {
@@ -131,7 +131,7 @@ func TestGatewayKilledBeforeDispatchIsChargedOnExpiry(t *testing.T) {
 	gateway.kill()
 	<-call
 	s.worker()
-	s.expired("row")
+	s.expired()
 }
 
 func TestGatewayKilledMidStreamIsChargedOnExpiry(t *testing.T) {
@@ -149,7 +149,7 @@ func TestGatewayKilledMidStreamIsChargedOnExpiry(t *testing.T) {
 		t.Error("the stream came to its end")
 	}
 	s.worker()
-	s.expired("row")
+	s.expired()
 }
 
 func TestGatewayKilledBeforeSettlementIsChargedOnExpiry(t *testing.T) {
@@ -176,7 +176,7 @@ func TestGatewayKilledBeforeSettlementIsChargedOnExpiry(t *testing.T) {
 		t.Errorf("settled %d times", n)
 	}
 	s.worker()
-	s.expired("row")
+	s.expired()
 }
 
 func TestGatewayKilledAfterSettlementChargesOnce(t *testing.T) {

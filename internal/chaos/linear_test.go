@@ -137,7 +137,7 @@ func (h *history) caller(d *dice, rounds int) {
 		id := domain.ReservationID(uuid.NewString())
 		amount := domain.Amount(20 + d.below(60))
 		sent := h.x.instant()
-		_, err := h.do(oneOf(d, h.x.ledgers), domain.Reserve{
+		err := h.do(oneOf(d, h.x.ledgers), domain.Reserve{
 			Request: domain.Request{Reservation: id, Route: "/v1/chat/completions", Provider: "openai", Model: "gpt-4o", Gateway: "gw", Estimate: domain.Estimate{Basis: "test"}},
 			Amount:  amount, TTL: time.Hour,
 		})
@@ -169,7 +169,7 @@ func (h *history) end(d *dice, id domain.ReservationID, amount domain.Amount) {
 		charged, c = 0, domain.Release{Reservation: id, Reason: "not_sent"}
 	}
 	sent := h.x.instant()
-	_, err := h.do(oneOf(d, h.x.ledgers), c)
+	err := h.do(oneOf(d, h.x.ledgers), c)
 	back := h.x.instant()
 	if err != nil {
 		back = never
@@ -180,10 +180,11 @@ func (h *history) end(d *dice, id domain.ReservationID, amount domain.Amount) {
 	h.note(sent, back, operation{kind: closing, id: string(id), amount: charged})
 }
 
-func (h *history) do(l *eventstore.Ledger, c domain.Command) ([]domain.Recorded, error) {
+func (h *history) do(l *eventstore.Ledger, c domain.Command) error {
 	ctx, cancel := context.WithTimeout(h.x.t.Context(), 3*time.Second)
 	defer cancel()
-	return l.Do(ctx, h.tenant, c)
+	_, err := l.Do(ctx, h.tenant, c)
+	return err
 }
 
 // read is a reading of the tables in one snapshot, as GET /admin/tenant/:id is. One that fails has seen nothing.

@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// callWithin bounds one call of a client; far beyond what the gateway allows itself.
+	// callWithin bounds a call of a watched tenant: far beyond what the gateway allows itself.
 	callWithin = 40 * time.Second
+	// patienceLeast and patienceMost bound a call of a client, who shall not wait for a stalled gateway all the time.
+	patienceLeast, patienceMost = 2 * time.Second, 12 * time.Second
 	// thinkMost bounds the time between two calls of a client.
 	thinkMost = 250 * time.Millisecond
 )
@@ -49,7 +51,7 @@ type load struct {
 func newLoad(s *stage, tenants []*tenant) *load {
 	return &load{
 		stage: s, tenants: tenants, calls: map[int64]call{},
-		http: &http.Client{Timeout: callWithin, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}},
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}},
 	}
 }
 
@@ -67,12 +69,12 @@ func (l *load) client(ctx context.Context, d *dice) {
 // one makes a call. One in ten hangs up in the middle.
 func (l *load) one(ctx context.Context, d *dice, number int64) call {
 	c := call{tenant: d.below(len(l.tenants)), stream: d.chance(50)}
+	patience := d.between(patienceLeast, patienceMost)
 	if d.chance(10) {
-		c.vanished = true
-		short, hangUp := context.WithTimeout(ctx, d.between(0, 600*time.Millisecond))
-		defer hangUp()
-		ctx = short
+		c.vanished, patience = true, d.between(0, 600*time.Millisecond)
 	}
+	ctx, hangUp := context.WithTimeout(ctx, patience)
+	defer hangUp()
 	body := fmt.Sprintf(`{"model":%q,"max_tokens":%d,"stream":%t,"messages":[{"role":"user","content":"call %d, please answer"}]}`,
 		oneOf(d, []string{"gpt-4o-mini", "gpt-3.5-turbo", "gpt-4o"}), 5+d.below(60), c.stream, number)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, oneOf(d, l.stage.urls)+"/v1/chat/completions", bytes.NewReader([]byte(body)))

@@ -57,7 +57,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		o.stall = choose(long, 40*time.Second, 8*time.Second)
 	}
 	if o.seed == 0 {
-		o.seed = uint64(o.now().UnixNano()) % 1_000_000 //nolint:gosec // any number will do
+		o.seed = uint64(o.now().UnixNano()) % 1_000_000
 	}
 	o.command = fmt.Sprintf("make chaos T=%s SEED=%d", o.length, o.seed)
 	return run(ctx, o)

@@ -1,13 +1,12 @@
 package main
 
 import (
+	"context"
 	"os"
 	"testing"
 
 	"github.com/budgetguard/budgetguard/internal/testenv"
 	"github.com/budgetguard/budgetguard/migrations"
-
-	"context"
 )
 
 func TestMain(m *testing.M) {
