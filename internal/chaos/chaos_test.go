@@ -33,7 +33,7 @@ func TestAShortRunKeepsEveryPromise(t *testing.T) {
 	out := &tee{to: t.Output()}
 	o := options{
 		length: 20 * time.Second, seed: 4, gateways: 2, workers: 1, tenants: 4, clients: 8,
-		ttl: 3 * time.Second, stall: 4 * time.Second, now: time.Now, out: out, command: "make chaos T=20s SEED=4",
+		ttl: 3 * time.Second, stall: 4 * time.Second, least: atOnce, now: time.Now, out: out, command: "make chaos T=20s SEED=4",
 	}
 	if err := run(t.Context(), o); err != nil {
 		t.Error(err)
@@ -54,7 +54,7 @@ func TestTheSeedDecidesTheFaults(t *testing.T) {
 			}
 			return list
 		}
-		s := &stage{gateways: programs("gateway-0", "gateway-1", "gateway-2"), workers: programs("worker-0", "worker-1"), mock: &program{name: "mock"}, skewed: "x", mounted: true}
+		s := &stage{options: options{least: 1}, gateways: programs("gateway-0", "gateway-1", "gateway-2"), workers: programs("worker-0", "worker-1"), mock: &program{name: "mock"}, skewed: "x", mounted: true}
 		c := &chaos{stage: s, dice: &dice{state: seed}}
 		var said []string
 		for range 60 {

@@ -30,7 +30,7 @@ func main() {
 
 // start reads the command line and runs.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o := options{now: time.Now, out: stdout} //nolint:forbidigo // the edge: the run lives in the machine's time
+	o := options{now: time.Now, out: stdout, least: 1} //nolint:forbidigo // the edge: the run lives in the machine's time
 	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.DurationVar(&o.length, "t", time.Minute, "how long faults are injected")
@@ -42,7 +42,12 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.DurationVar(&o.ttl, "ttl", 0, "life of a reservation; 0: 15s, or 5s in a run under five minutes")
 	f.DurationVar(&o.stall, "stall", 0, "length of a SIGSTOP; 0: 40s, or 8s in a run under five minutes")
 	f.BoolVar(&o.skew, "skew", true, "also build a gateway whose clock can be off")
+	f.BoolVar(&o.disk, "disk", true, "mount a disk for Postgres that can be filled (as root on Linux); otherwise a trigger plays it")
 	f.BoolVar(&o.keep, "keep", false, "keep the directory with logs and data, and print it")
+	f.Func("env", "a variable for gateways and workers, as NAME=value; may be repeated", func(v string) error {
+		o.env = append(o.env, v)
+		return nil
+	})
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -23,8 +23,11 @@ type options struct {
 	clients  int
 	// ttl is the life of a reservation, stall the time of a SIGSTOP. A stall is longer.
 	ttl, stall time.Duration
+	least      int  // faults at once, up to three
 	skew       bool // a build with another clock is made
+	disk       bool // Postgres gets a disk that can be filled, where that can be mounted
 	keep       bool // the directory stays
+	env        []string
 	now        func() time.Time
 	began      time.Time
 	out        io.Writer
@@ -136,11 +139,14 @@ type round struct {
 	pause  time.Duration
 }
 
+// atOnce bounds the faults of a round.
+const atOnce = 3
+
 // draw takes one to three faults from the deck that do not touch the same thing. A new deck is shuffled when it is empty.
 func (c *chaos) draw() round {
 	var r round
 	taken := map[string]bool{}
-	for hand := 1 + c.dice.below(3); len(r.faults) < hand; {
+	for hand := c.least + c.dice.below(atOnce-c.least+1); len(r.faults) < hand; {
 		if len(c.cards) == 0 {
 			c.cards = c.deck()
 			shuffle(c.dice, c.cards)

@@ -81,7 +81,7 @@ func openStage(ctx context.Context, o options) (*stage, error) {
 
 func (s *stage) startServers(ctx context.Context) (err error) {
 	disk := filepath.Join(s.dir, "disk")
-	s.mounted = mountDisk(disk, diskSize) == nil
+	s.mounted = s.disk && mountDisk(disk, diskSize) == nil
 	if s.postgres, err = embedded.StartPostgres(ctx, embedded.Config{Dir: filepath.Join(disk, "postgres")}); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ const (
 
 // storage is the environment of a program that reaches Postgres and Redis by wires of its own.
 func (s *stage) storage(name string) ([]string, error) {
-	env := []string{"LOG_FORMAT=json", "LOG_LEVEL=warn"}
+	env := append([]string{"LOG_FORMAT=json", "LOG_LEVEL=warn"}, s.env...)
 	for _, to := range []struct {
 		variable, suffix string
 		server           *embedded.Server
