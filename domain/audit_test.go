@@ -2,6 +2,7 @@ package domain_test
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,31 +11,64 @@ import (
 	. "github.com/budgetguard/budgetguard/domain"
 )
 
-// audit is the naive model of the laws: it sees recorded events only, keeps a list of reservations and
-// adds everything up anew after each event.
+// audit is the naive model of the laws: it sees recorded events only, keeps a list of reservations and of
+// adjustments, and adds everything up anew after each event.
 type audit struct {
-	version  int64
-	time     time.Time
-	zone     Zone
-	limits   map[BudgetID]Amount
-	periods  map[BudgetID]Period
-	accounts map[AccountID]*audited
-	newest   map[BudgetID]AccountID
-	holds    []*hold
+	version     int64
+	time        time.Time
+	decided     time.Time // of the first event of the decision
+	zone        Zone
+	budgets     map[BudgetID]*auditedBudget // those that are not retired
+	accounts    map[AccountID]*audited
+	newest      map[BudgetID]AccountID
+	holds       []*hold
+	adjustments []*adjustment
+	defined     map[BudgetID]bool      // in this decision, and its window not opened
+	untold      map[AccountID]struct{} // what they spent, or may spend, changed in this decision
+	keyed       bool                   // a key was issued once
+}
+
+type auditedBudget struct {
+	BudgetDefined
+	limit  Amount
+	raises []Raise
+	alerts []Threshold
 }
 
 type audited struct {
+	id         AccountID
 	budget     BudgetID
+	scope      Scope
 	window     Window
 	limit, use Amount
+	seed       Amount // spent before, by reservations that do not count here by themselves
+	told       map[Threshold]bool
+	opened     int64 // version
+
+	// Of a rolling account: its length, the number of the oldest part that counts, and all that ever moved it.
+	length  time.Duration
+	oldest  int64
+	entries []entry
+}
+
+// entry is a movement in a rolling account, or an end of ageing.
+type entry struct {
+	part              int64
+	settled, presumed Amount
+	slid              bool
 }
 
 type hold struct {
-	id       ReservationID
+	Request
+	at       time.Time
+	version  int64
 	amount   Amount
 	charged  Amount
 	state    holdState
+	returned bool // it was released once
 	accounts []AccountID
+	expires  time.Time
+	key      AttemptState // what its idempotency key stands for; an adjustment says nothing of that
 }
 
 type holdState int
@@ -42,13 +76,47 @@ type holdState int
 const (
 	holdOpen holdState = iota
 	holdPresumed
+	holdReleased
 	holdClosed
 )
 
+type adjustment struct {
+	UsageAdjusted
+	of       Request
+	counts   time.Time // the time that decides where it counts
+	at       time.Time
+	version  int64
+	accounts []AccountID
+}
+
+func keyOf(s holdState) AttemptState {
+	return map[holdState]AttemptState{holdOpen: AttemptHeld, holdPresumed: AttemptPresumed, holdClosed: AttemptSettled}[s]
+}
+
 func newAudit() *audit {
 	return &audit{
-		limits: map[BudgetID]Amount{}, periods: map[BudgetID]Period{}, accounts: map[AccountID]*audited{}, newest: map[BudgetID]AccountID{},
+		budgets: map[BudgetID]*auditedBudget{}, accounts: map[AccountID]*audited{}, newest: map[BudgetID]AccountID{},
+		defined: map[BudgetID]bool{}, untold: map[AccountID]struct{}{},
 	}
+}
+
+// watch tells which law the events of one decision break, if any.
+func (a *audit) watch(decision []Recorded) error {
+	for i, r := range decision {
+		if i == 0 {
+			a.decided = r.Time
+		}
+		if err := a.see(r); err != nil {
+			return err
+		}
+	}
+	for id := range a.defined {
+		if want := a.past(a.budgets[id], a.time, a.version); want.settled != 0 || len(want.adopted) > 0 {
+			return fmt.Errorf("budget %s begins with %+v, and its window was not opened", id, want)
+		}
+	}
+	clear(a.defined)
+	return a.toldAll()
 }
 
 // see tells which law a recorded event breaks, if any.
@@ -62,111 +130,395 @@ func (a *audit) see(r Recorded) error {
 		a.zone = e.Zone
 	case TenantChanged:
 		a.zone = e.Zone
+	case APIKeyIssued:
+		a.keyed = true
 	case BudgetDefined:
-		a.limits[e.Budget], a.periods[e.Budget] = e.Limit, e.Period
+		return a.define(e)
 	case BudgetChanged:
 		return a.changed(e)
 	case BudgetRetired:
-		delete(a.limits, e.Budget)
+		delete(a.budgets, e.Budget)
+		delete(a.defined, e.Budget)
 	case WindowOpened:
 		return a.opened(e)
+	case WindowSlid:
+		return a.slid(e)
+	case BudgetThresholdCrossed:
+		return a.crossed(e)
+	}
+	return a.see2(r)
+}
+
+// see2 goes on with the events of reservations.
+func (a *audit) see2(r Recorded) error {
+	switch e := r.Event.(type) { //nolint:gochecksumtype // the others are in see
 	case UsageReserved:
 		return a.reserved(e)
+	case ReservationExtended:
+		return a.extended(e)
 	case UsageSettled:
 		if e.Overrun != max(0, e.Charged-e.Reserved) {
 			return fmt.Errorf("charged %s of %s, overrun %s", e.Charged, e.Reserved, e.Overrun)
 		}
-		return a.closed(e.Reservation, holdOpen, e.Reserved, e.Charged, e.Basis == BasisPresumed, e.Postings)
-	case ReservationReleased:
-		return a.closed(e.Reservation, holdOpen, e.Reserved, 0, false, e.Postings)
-	case ReservationExpired:
-		return a.closed(e.Reservation, holdOpen, e.Reserved, e.Charged, true, e.Postings)
-	case UsageSettledLate:
-		if e.Delta != e.Charged-e.WasCharged {
-			return fmt.Errorf("late: %s to %s is not %s", e.WasCharged, e.Charged, e.Delta)
+		to := holdClosed
+		if e.Basis == BasisPresumed {
+			to = holdPresumed
 		}
-		return a.closed(e.Reservation, holdPresumed, e.WasCharged, e.Charged, e.Basis == BasisPresumed, e.Postings)
+		return a.closed(e.Request, e.ReservedAt, to, e.Reserved, e.Charged, e.Postings)
+	case ReservationReleased:
+		return a.closed(e.Request, e.ReservedAt, holdReleased, e.Reserved, 0, e.Postings)
+	case ReservationExpired:
+		if h := a.find(e.Reservation); h != nil && a.time.Before(h.expires) {
+			return fmt.Errorf("expired at %s, before %s", a.time, h.expires)
+		}
+		if e.Charged != 0 && e.Charged != e.Reserved {
+			return fmt.Errorf("expired with %s of %s", e.Charged, e.Reserved)
+		}
+		return a.closed(e.Request, e.ReservedAt, holdPresumed, e.Reserved, e.Charged, e.Postings)
+	case UsageSettledLate:
+		return a.late(e)
+	case UsageAdjusted:
+		return a.adjusted(e)
 	}
 	return nil
 }
 
-func (a *audit) changed(e BudgetChanged) error {
-	if e.OldLimit != a.limits[e.Budget] {
-		return fmt.Errorf("the old limit was %s, not %s", a.limits[e.Budget], e.OldLimit)
+func (a *audit) define(e BudgetDefined) error {
+	for id, b := range a.budgets {
+		if id == e.Budget || (b.Period == e.Period && b.Scope == e.Scope && b.Duration == e.Duration && b.StartDate == e.StartDate && b.EndDate == e.EndDate) {
+			return fmt.Errorf("budget %s is there already as %s", e.Budget, id)
+		}
 	}
-	a.limits[e.Budget] = e.Limit
+	if len(a.budgets) == 256 {
+		return errors.New("a tenant has 256 budgets already")
+	}
+	if err := slowCustom(e, a.zone.Location()); err != nil {
+		return err
+	}
+	a.budgets[e.Budget] = &auditedBudget{BudgetDefined: e, limit: e.Limit, alerts: e.AlertsAt}
+	a.defined[e.Budget] = true
+	return nil
+}
+
+func (a *audit) changed(e BudgetChanged) error {
+	b := a.budgets[e.Budget]
+	if b == nil || e.OldLimit != b.limit {
+		return fmt.Errorf("the old limit of %s was not %s: %+v", e.Budget, e.OldLimit, b)
+	}
+	var running []Raise
+	ended := Amount(0)
+	for _, r := range b.raises {
+		if r.Until.After(a.decided) {
+			running = append(running, r)
+		} else {
+			ended += r.By
+		}
+	}
+	switch added := len(e.Raises) - len(running); {
+	case e.Reason == "raise_ended":
+		if ended == 0 || added != 0 || e.Limit != b.limit-ended {
+			return fmt.Errorf("%+v after %+v at %s", e, b, a.decided)
+		}
+	case ended != 0, added < 0, added > 1, added == 1 && e.Limit != b.limit+e.Raises[len(running)].By:
+		return fmt.Errorf("%+v after %+v at %s", e, b, a.decided)
+	}
+	if !slices.Equal(running, e.Raises[:len(running)]) || e.Limit < 0 || e.Limit > MaxAmount {
+		return fmt.Errorf("%+v after %+v at %s", e, b, a.decided)
+	}
+	b.limit, b.raises, b.alerts = e.Limit, e.Raises, e.AlertsAt
 	account, ok := a.accounts[a.newest[e.Budget]]
-	if open := ok && account.window.Contains(a.time); open != (len(e.Postings) == 1) {
+	if open := ok && account.window.Contains(a.decided); open != (len(e.Postings) == 1) {
 		return fmt.Errorf("window open: %v, postings: %d", open, len(e.Postings))
 	} else if !open {
 		return nil
 	}
 	account.limit = e.Limit
+	a.untold[account.id] = struct{}{}
 	if forced := account.use > e.Limit; forced != e.Postings[0].Forced {
 		return fmt.Errorf("limit %s, use %s, forced %v", e.Limit, account.use, e.Postings[0].Forced)
 	}
 	return a.posted([]AccountID{a.newest[e.Budget]}, e.Postings, true)
 }
 
+// opened checks the bounds of a window, and what a new budget counts of the past.
 func (a *audit) opened(e WindowOpened) error {
-	want := WindowAt(a.periods[e.Budget], a.time, a.zone.Location())
-	if before, ok := a.accounts[a.newest[e.Budget]]; ok && want.Start.Before(before.window.End) {
-		want.Start = before.window.End // windows never overlap, even after a change of zone
+	b := a.budgets[e.Budget]
+	if b == nil || int64(e.Account) != a.version || e.Limit != b.limit || e.Zone.String() != a.zone.String() || e.Period != b.Period || e.Duration != b.Duration {
+		return fmt.Errorf("account %+v of %+v", e, b)
 	}
-	if e.Start != want.Start || e.End != want.End || !want.Contains(a.time) || e.Zone.String() != a.zone.String() {
-		return fmt.Errorf("window %s..%s in %s; want %s..%s in %s", e.Start, e.End, e.Zone, want.Start, want.End, a.zone)
+	before, ok := a.accounts[a.newest[e.Budget]]
+	if !ok {
+		before = &audited{}
 	}
-	if int64(e.Account) != a.version || e.Limit != a.limits[e.Budget] || e.Held != 0 || e.Settled != 0 || e.Presumed != 0 {
-		return fmt.Errorf("account %+v; want number %d with limit %s, empty", e, a.version, a.limits[e.Budget])
+	if err := slowWindow(e, b, before.window.End, a.decided, a.zone.Location()); err != nil {
+		return err
 	}
-	a.accounts[e.Account] = &audited{budget: e.Budget, window: want, limit: e.Limit}
-	a.newest[e.Budget] = e.Account
-	return nil
+	account := &audited{
+		id: e.Account, budget: e.Budget, scope: b.Scope, window: Window{Start: e.Start, End: e.End}, limit: e.Limit,
+		told: map[Threshold]bool{}, length: time.Duration(e.Duration), opened: a.version,
+	}
+	if account.length != 0 {
+		account.oldest = account.part(e.Start)
+	}
+	var want past
+	if a.defined[e.Budget] {
+		want = a.past(b, a.decided, a.version)
+		delete(a.defined, e.Budget)
+	}
+	a.accounts[e.Account], a.newest[e.Budget] = account, e.Account
+	account.seed = want.settled - want.presumed
+	for part, sum := range want.parts {
+		account.entries = append(account.entries, entry{part: part, settled: sum.Settled, presumed: sum.Presumed})
+	}
+	for _, id := range want.adopted {
+		h := a.find(id)
+		h.accounts = append(h.accounts, e.Account)
+	}
+	account.use = e.Held + e.Settled
+	a.untold[account.id] = struct{}{}
+	if e.Held != want.held || e.Settled != want.settled || e.Presumed != want.presumed || !slices.Equal(e.Adopted, want.adopted) {
+		return fmt.Errorf("%s begins with %s(%s?)+%s and %v; want %+v", e.Budget, e.Settled, e.Presumed, e.Held, e.Adopted, want)
+	}
+	return a.sameBuckets(account, e.Buckets)
+}
+
+// past is what a new budget counts from the beginning.
+type past struct {
+	held, settled, presumed Amount
+	parts                   map[int64]Bucket // of a rolling budget
+	adopted                 []ReservationID
+}
+
+// past adds up what was reserved at a time that the window of the budget has, before a version.
+func (a *audit) past(b *auditedBudget, now time.Time, version int64) past {
+	sums, p := map[int64]Bucket{}, past{parts: map[int64]Bucket{}}
+	account := audited{length: time.Duration(b.Duration), window: Window{Start: b.Start, End: b.End}}
+	inside := func(t time.Time) bool { return account.window.Contains(t) }
+	switch {
+	case b.Period == Custom:
+		if !inside(now) {
+			return p
+		}
+	case account.length != 0:
+		inside = func(t time.Time) bool { return account.part(t) >= account.part(now.Add(-account.length)) }
+	default:
+		inside = func(t time.Time) bool { return slowSame(b, t, now, a.zone.Location()) }
+	}
+	add := func(t time.Time, settled, presumed Amount) {
+		part := account.part(t)
+		sum := sums[part]
+		sums[part] = Bucket{Number: part, Settled: sum.Settled + settled, Presumed: sum.Presumed + presumed}
+	}
+	for _, h := range a.holds {
+		if !matches(b.Scope, h.Request) {
+			continue
+		}
+		switch in := inside(h.at); {
+		case h.state == holdOpen && (in || account.length != 0):
+			p.held += h.amount
+			p.adopted = append(p.adopted, h.Reservation)
+		case !in || h.state == holdOpen:
+		case h.state == holdPresumed:
+			add(h.at, h.charged, h.charged)
+			p.adopted = append(p.adopted, h.Reservation)
+		case h.state == holdReleased:
+			p.adopted = append(p.adopted, h.Reservation)
+		default:
+			add(h.at, h.charged, 0)
+		}
+	}
+	for _, c := range a.adjustments {
+		if matches(b.Scope, c.of) && inside(c.counts) && c.version < version {
+			add(c.counts, c.Delta, 0)
+		}
+	}
+	for part, sum := range sums {
+		sum.Settled = max(sum.Settled, sum.Presumed) // more was given back than was spent
+		p.settled, p.presumed = p.settled+sum.Settled, p.presumed+sum.Presumed
+		if account.length != 0 && sum.Settled != 0 {
+			p.parts[part] = sum
+		}
+	}
+	// The open ones first, each by their ids.
+	slices.SortFunc(p.adopted, func(x, y ReservationID) int {
+		open := func(id ReservationID) int { return map[bool]int{true: 0, false: 1}[a.find(id).state == holdOpen] }
+		return cmp.Or(open(x)-open(y), cmp.Compare(x, y))
+	})
+	return p
 }
 
 func (a *audit) reserved(e UsageReserved) error {
 	if a.find(e.Reservation) != nil {
 		return fmt.Errorf("reservation %s exists", e.Reservation)
 	}
+	if err := a.firstOfItsKey(e.Request); err != nil {
+		return err
+	}
 	var accounts []AccountID
-	for _, budget := range slices.Sorted(maps.Keys(a.limits)) {
-		id := a.newest[budget]
-		if account, ok := a.accounts[id]; !ok || !account.window.Contains(a.time) {
-			return fmt.Errorf("reserved at %s, outside the window of %s", a.time, budget)
+	for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
+		b := a.budgets[id]
+		if !matches(b.Scope, e.Request) || (b.Period == Custom && !(Window{Start: b.Start, End: b.End}).Contains(a.time)) {
+			continue
 		}
-		accounts = append(accounts, id)
-	}
-	a.holds = append(a.holds, &hold{id: e.Reservation, amount: e.Amount, accounts: accounts})
-	for _, p := range e.Postings {
-		if p.Forced || p.Settled+p.Held > p.Limit {
-			return fmt.Errorf("a reservation left %s+%s of %s, forced %v", p.Settled, p.Held, p.Limit, p.Forced)
+		account, ok := a.accounts[a.newest[id]]
+		if !ok || !account.window.Contains(a.time) {
+			return fmt.Errorf("reserved at %s, outside the window of %s", a.time, id)
 		}
+		if err := a.presentDay(b, account); err != nil {
+			return err
+		}
+		accounts = append(accounts, account.id)
 	}
-	return a.posted(accounts, e.Postings, false)
+	if len(accounts) > 16 {
+		return fmt.Errorf("reserved on %d accounts", len(accounts))
+	}
+	a.holds = append(a.holds, &hold{Request: e.Request, at: a.time, version: a.version, amount: e.Amount, accounts: accounts, expires: e.ExpiresAt, key: AttemptHeld})
+	return a.promised(accounts, e.Postings, true)
 }
 
-func (a *audit) closed(id ReservationID, from holdState, was, charged Amount, presumed bool, postings []Posting) error {
-	h := a.find(id)
-	if h == nil || h.state != from {
-		return fmt.Errorf("reservation %s is not in state %d: %+v", id, from, h)
+// promised checks postings that hold more: there was room for it, by the sums and by the time just passed.
+func (a *audit) promised(accounts []AccountID, postings []Posting, more bool) error {
+	for _, p := range postings {
+		if p.Forced || (more && p.Settled+p.Held > p.Limit) {
+			return fmt.Errorf("a hold left %s+%s of %s, forced %v", p.Settled, p.Held, p.Limit, p.Forced)
+		}
 	}
-	if known := map[holdState]Amount{holdOpen: h.amount, holdPresumed: h.charged}[from]; known != was {
-		return fmt.Errorf("reservation %s stood at %s, not %s", id, known, was)
+	return a.posted(accounts, postings, false)
+}
+
+// presentDay tells whether time has changed something in an account that was not recorded before it is used.
+func (a *audit) presentDay(b *auditedBudget, account *audited) error {
+	for _, r := range b.raises {
+		if !r.Until.After(a.decided) {
+			return fmt.Errorf("the limit of %s is %s, with a raise that ended at %s", b.Budget, b.limit, r.Until)
+		}
 	}
-	h.charged, h.state = charged, holdClosed
-	if presumed {
-		h.state = holdPresumed
+	if account.limit != b.limit {
+		return fmt.Errorf("account %d has the limit %s, its budget %s", account.id, account.limit, b.limit)
+	}
+	for _, part := range a.parts(account) {
+		if account.ends(part.Number).Before(a.decided.Add(-account.length)) || account.ends(part.Number).Equal(a.decided.Add(-account.length)) {
+			return fmt.Errorf("account %d counts %+v, which left at %s", account.id, part, account.ends(part.Number).Add(account.length))
+		}
+	}
+	return nil
+}
+
+func (a *audit) extended(e ReservationExtended) error {
+	h := a.find(e.Reservation)
+	if h == nil || h.state != holdOpen || !h.at.Equal(e.ReservedAt) || e.Added < 0 || e.Amount != h.amount+e.Added || e.ExpiresAt.Before(h.expires) {
+		return fmt.Errorf("%+v extends %+v", e, h)
+	}
+	for _, id := range h.accounts {
+		account := a.accounts[id]
+		if b, live := a.budgets[account.budget]; live && a.newest[account.budget] == id && account.window.Contains(a.decided) {
+			if err := a.presentDay(b, account); err != nil {
+				return err
+			}
+		}
+	}
+	h.amount, h.expires = e.Amount, e.ExpiresAt
+	return a.promised(h.accounts, e.Postings, e.Added > 0)
+}
+
+// closed is the end of a hold.
+func (a *audit) closed(of Request, at time.Time, to holdState, reserved, charged Amount, postings []Posting) error {
+	h := a.find(of.Reservation)
+	if h == nil || h.state != holdOpen || h.amount != reserved || !h.at.Equal(at) || h.Model != of.Model {
+		return fmt.Errorf("closed %s with %s: %+v", of.Reservation, reserved, h)
+	}
+	h.charged, h.state, h.returned, h.key = charged, to, to == holdReleased, keyOf(to)
+	presumed := Amount(0)
+	if to == holdPresumed {
+		presumed = charged
+	}
+	a.move(h.accounts, h.at, charged, presumed)
+	if to != holdReleased {
+		a.spent(h.accounts)
 	}
 	return a.posted(h.accounts, postings, false)
 }
 
+func (a *audit) late(e UsageSettledLate) error {
+	h := a.find(e.Reservation)
+	if h == nil || (h.state != holdPresumed && h.state != holdReleased) || h.charged != e.WasCharged || e.Delta != e.Charged-e.WasCharged || !h.at.Equal(e.ReservedAt) {
+		return fmt.Errorf("late: %+v for %+v", e, h)
+	}
+	was := Amount(0)
+	if h.state == holdPresumed {
+		was = h.charged
+	}
+	h.charged, h.state = e.Charged, holdClosed
+	presumed := -was
+	if e.Basis == BasisPresumed {
+		h.state, presumed = holdPresumed, e.Charged-was
+	}
+	h.key = keyOf(h.state)
+	a.move(h.accounts, h.at, e.Delta, presumed)
+	a.spent(h.accounts)
+	return a.posted(h.accounts, e.Postings, false)
+}
+
+func (a *audit) adjusted(e UsageAdjusted) error {
+	for _, c := range a.adjustments {
+		if c.Idempotency == e.Idempotency && a.decided.Sub(c.at) <= AttemptLife {
+			return fmt.Errorf("adjusted twice by %s", e.Idempotency)
+		}
+	}
+	c := &adjustment{UsageAdjusted: e, counts: a.time, at: a.time, version: a.version}
+	presumed := Amount(0)
+	if e.Reservation == "" {
+		for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
+			b := a.budgets[id]
+			if b.Scope != (Scope{}) || (b.Period == Custom && !(Window{Start: b.Start, End: b.End}).Contains(a.time)) {
+				continue
+			}
+			account, ok := a.accounts[a.newest[id]]
+			if !ok || !account.window.Contains(a.time) {
+				return fmt.Errorf("adjusted at %s, outside the window of %s", a.time, id)
+			}
+			if err := a.presentDay(b, account); err != nil {
+				return err
+			}
+			c.accounts = append(c.accounts, account.id)
+		}
+	} else {
+		h := a.find(e.Reservation)
+		if h == nil || h.state == holdOpen || !h.at.Equal(e.ReservedAt) || h.Model != e.Model || h.KeyID != e.KeyID || !maps.Equal(h.Tags, e.Tags) {
+			return fmt.Errorf("adjusted: %+v for %+v", e, h)
+		}
+		if h.state == holdPresumed {
+			presumed = -h.charged
+		}
+		h.state = holdClosed
+		c.of, c.counts, c.accounts = h.Request, h.at, slices.Clone(h.accounts)
+		for _, id := range slices.Sorted(maps.Keys(a.budgets)) { // budgets that came later, and began with its charge
+			account, ok := a.accounts[a.newest[id]]
+			if ok && int64(account.id) > h.version && account.window.Contains(h.at) && a.budgets[id].Scope.Matches(h.Request) && !slices.Contains(c.accounts, account.id) {
+				c.accounts = append(c.accounts, account.id)
+			}
+		}
+	}
+	a.adjustments = append(a.adjustments, c)
+	a.move(c.accounts, c.counts, e.Delta, presumed)
+	a.spent(c.accounts)
+	return a.posted(c.accounts, e.Postings, false)
+}
+
 func (a *audit) find(id ReservationID) *hold {
 	for _, h := range a.holds {
-		if h.id == id {
+		if h.Reservation == id {
 			return h
 		}
 	}
 	return nil
+}
+
+// spent notes that thresholds of these accounts may be reached now.
+func (a *audit) spent(accounts []AccountID) {
+	for _, id := range accounts {
+		a.untold[id] = struct{}{}
+	}
 }
 
 // posted checks that postings are to these accounts, carry the sums over all reservations, and leave use
@@ -196,74 +548,48 @@ func (a *audit) posted(accounts []AccountID, postings []Posting, limitMoved bool
 	return nil
 }
 
+// sums adds up what counts in an account.
 func (a *audit) sums(id AccountID) (held, settled, presumed Amount) {
+	account := a.accounts[id]
+	if account.length == 0 {
+		settled = account.seed
+	}
 	for _, h := range a.holds {
-		if !slices.Contains(h.accounts, id) {
-			continue
-		}
-		switch h.state {
-		case holdOpen:
+		switch {
+		case !slices.Contains(h.accounts, id):
+		case h.state == holdOpen:
 			held += h.amount
-		case holdPresumed:
+		case account.length != 0:
+		case h.state == holdPresumed:
 			settled, presumed = settled+h.charged, presumed+h.charged
-		case holdClosed:
+		default:
 			settled += h.charged
 		}
+	}
+	if account.length == 0 {
+		for _, c := range a.adjustments {
+			if slices.Contains(c.accounts, id) {
+				settled += c.Delta
+			}
+		}
+		// What was seeded as presumed counts by its reservation; what was adjusted there too.
+		return held, settled, presumed
+	}
+	for _, part := range a.parts(account) {
+		settled, presumed = settled+part.Settled, presumed+part.Presumed
 	}
 	return held, settled, presumed
 }
 
-// agrees tells where a state differs from what the events add up to.
-func (a *audit) agrees(s State) error {
-	needed := map[AccountID]bool{}
-	for budget := range a.limits {
-		if id, ok := a.newest[budget]; ok {
-			needed[id] = true
-		}
+// firstOfItsKey tells whether an idempotency key pays for a second request.
+func (a *audit) firstOfItsKey(r Request) error {
+	if r.Idempotency == "" {
+		return nil
 	}
-	open, presumed := 0, 0
 	for _, h := range a.holds {
-		r, isOpen := s.Open[h.id]
-		p, isPresumed := s.Presumed[h.id]
-		if isOpen != (h.state == holdOpen) || isPresumed != (h.state == holdPresumed) || (isOpen && r.Amount != h.amount) || (isPresumed && p.Charged != h.charged) {
-			return fmt.Errorf("reservation %+v: open %v, presumed %v", h, isOpen, isPresumed)
+		if h.KeyID == r.KeyID && h.Idempotency == r.Idempotency && !h.returned && a.decided.Sub(h.at) <= AttemptLife {
+			return fmt.Errorf("idempotency key %s of %s is used again by %s", r.Idempotency, h.Reservation, r.Reservation)
 		}
-		if h.state == holdClosed {
-			continue
-		}
-		if open++; isPresumed {
-			open, presumed = open-1, presumed+1
-		}
-		for _, id := range h.accounts {
-			needed[id] = true
-		}
-	}
-	if len(s.Open) != open || len(s.Presumed) != presumed {
-		return fmt.Errorf("%d open and %d presumed; want %d and %d", len(s.Open), len(s.Presumed), open, presumed)
-	}
-	return a.agreesOnAccounts(s, needed)
-}
-
-func (a *audit) agreesOnAccounts(s State, needed map[AccountID]bool) error {
-	if len(s.Accounts) != len(needed) || len(s.Budgets) != len(a.limits) || len(s.Current) > len(a.limits) {
-		return fmt.Errorf("accounts %v, budgets %v, current %v; want accounts %v of %v", slices.Sorted(maps.Keys(s.Accounts)), s.Budgets, s.Current, needed, a.limits)
-	}
-	for id := range needed {
-		got, ok := s.Accounts[id]
-		if !ok {
-			return fmt.Errorf("account %d is missing", id)
-		}
-		want := a.accounts[id]
-		held, settled, presumed := a.sums(id)
-		if got.Held != held || got.Settled != settled || got.Presumed != presumed || got.Limit != want.limit || got.Window != want.window {
-			return fmt.Errorf("account %+v; want %s+%s, %s presumed, of %+v", *got, settled, held, presumed, *want)
-		}
-		if got.Cap != max(got.Limit, got.Use()) || got.Available() != got.Limit-held-settled {
-			return fmt.Errorf("account %+v: the cap is the limit, or use where that is forced above it", *got)
-		}
-	}
-	if !slices.IsSortedFunc(s.Budgets, func(x, y Budget) int { return cmp.Compare(x.ID, y.ID) }) {
-		return fmt.Errorf("budgets are not sorted: %v", s.Budgets)
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (a Account) Use() Amount { return a.Held + a.Settled }
 func (a Account) Available() Amount { return a.Limit - a.Held - a.Settled }
 
 // posting is the balance after a move, which must not overflow.
-func (a Account) posting(m move) Posting {
+func (a *Account) posting(m move) Posting {
 	return Posting{
 		Account: a.ID, Budget: a.Budget, Limit: a.Limit,
 		Settled: a.Settled + m.settled, Held: a.Held + m.held, Presumed: a.Presumed + m.presumed,

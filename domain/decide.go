@@ -121,7 +121,7 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 	}
 	switch c.(type) { //nolint:gochecksumtype // these can record several events
 	case Reserve, Extend, Adjust, Age, DefineBudget, RaiseBudget, All, Informed:
-		at = s.clearOfWindowEnds(at)
+		at = s.clearOfWindowEnds(at, s.defined(c))
 	}
 	events, err := Decide(s, c, at)
 	if err != nil {
@@ -136,15 +136,52 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 	return s, recorded, nil
 }
 
-// clearOfWindowEnds moves an instant that lies within turnSlack before the end of a window to that end,
-// so that all events of one decision fall into the same windows.
-func (s State) clearOfWindowEnds(at time.Time) time.Time {
-	for _, b := range s.Budgets {
-		if window, _, ok := s.windowOf(b, at); ok && !at.Add(turnSlack).Before(window.End) {
-			at = window.End
+// clearOfWindowEnds moves an instant that lies within turnSlack before the end of a window, or before the
+// beginning of a custom one, to that boundary, so that all events of one decision fall into the same windows.
+// Behind one boundary may be another, of a budget that was looked at before.
+func (s State) clearOfWindowEnds(at time.Time, more []Budget) time.Time {
+	for from := at; ; from = at {
+		for i := range s.Budgets {
+			at = s.clearOf(&s.Budgets[i], at)
+		}
+		for i := range more {
+			at = s.clearOf(&more[i], at)
+		}
+		if at.Equal(from) {
+			return at
 		}
 	}
+}
+
+func (s State) clearOf(b *Budget, at time.Time) time.Time {
+	window, _, inside := s.windowOf(b, at)
+	boundary := window.End
+	if !inside {
+		boundary = b.Window.Start
+	}
+	if boundary.After(at) && !at.Add(turnSlack).Before(boundary) {
+		return boundary
+	}
 	return at
+}
+
+// defined are the budgets that a command will define, if it is accepted.
+func (s State) defined(c Command) []Budget {
+	switch c := c.(type) { //nolint:gochecksumtype // the others define none
+	case Informed:
+		return s.defined(c.Command)
+	case All:
+		var budgets []Budget
+		for _, each := range c.Commands {
+			budgets = append(budgets, s.defined(each)...)
+		}
+		return budgets
+	case DefineBudget:
+		if b, err := newBudget(s, c); err == nil {
+			return []Budget{b}
+		}
+	}
+	return nil
 }
 
 func unless(already bool, e Event) ([]Event, error) {

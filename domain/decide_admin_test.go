@@ -145,7 +145,7 @@ func TestBudgets(t *testing.T) {
 	named := func(id string, p Period) DefineBudget { b := budget(p, "1"); b.ID = BudgetID(id); return b }
 	alerts := func(shares ...Threshold) DefineBudget { b := budget(Monthly, "10"); b.AlertsAt = shares; return b }
 	scoped := month
-	scoped.Scope = Scope{Model: "gpt-4"}
+	scoped.ID, scoped.Scope = "model", Scope{Model: "gpt-4"}
 	play(t, []scene{
 		{"a budget is defined", nil, month, []string{"#2 budget.defined monthly monthly 10 admin"}, nil},
 		{"a limit of nothing is a limit", nil, budget(Monthly, "0"), []string{"#2 budget.defined monthly monthly 0 admin"}, nil},
@@ -156,9 +156,9 @@ func TestBudgets(t *testing.T) {
 		{"the same alerts are no change", []any{alerts(1, 2)}, alerts(1, 2), nil, nil},
 		{"an id that another period has is refused", []any{month}, named("monthly", Daily), nil, ErrInvalid},
 		{"an id is needed", nil, named("", Daily), nil, ErrInvalid},
-		{"a scope is not built yet", nil, scoped, nil, ErrInvalid},
+		{"one for a model is another than the tenant's", []any{month}, scoped, []string{"#3 budget.defined model monthly 10 admin model:gpt-4"}, nil},
 		{"an unknown period is refused", nil, budget("fortnightly", "1"), nil, ErrPeriod},
-		{"a period not built yet is refused as invalid", nil, budget(Rolling, "1"), nil, ErrInvalid},
+		{"an unknown period is invalid too", nil, budget("fortnightly", "1"), nil, ErrInvalid},
 		{"a negative limit is refused", nil, budget(Monthly, "-1"), nil, ErrInvalid},
 		{"a limit above the largest amount is refused", nil, budget(Monthly, "1000000000.1"), nil, ErrInvalid},
 		{"an alert at nothing is refused", nil, alerts(0), nil, ErrInvalid},
@@ -166,10 +166,13 @@ func TestBudgets(t *testing.T) {
 		{"seventeen alerts are refused", nil, alerts(make([]Threshold, 17)...), nil, ErrInvalid},
 		{"an unknown source is refused", nil, budgetFrom("rumour", Monthly, "1"), nil, ErrInvalid},
 		{
-			"retired and defined again under a new id is a new budget",
-			[]any{month, reserve("r", "10"), RetireBudget{ID: "monthly"}, named("second", Monthly)},
-			reserve("q", "1"),
-			[]string{"#7 window.opened second 2026-11-01T00:00..2026-12-01T00:00 limit 1", "#8 usage.reserved q 1 [#7 0+1/1]"},
+			"retired and defined again under a new id counts what is held",
+			[]any{month, reserve("r", "0.5"), RetireBudget{ID: "monthly"}},
+			named("second", Monthly),
+			[]string{
+				"#6 budget.defined second monthly 1 admin",
+				"#7 window.opened second 2026-11-01T00:00..2026-12-01T00:00 limit 1 with 0+0.5 adopted r",
+			},
 			nil,
 		},
 		{"retiring says which", []any{month}, RetireBudget{ID: "monthly", Actor: "admin"}, []string{`#3 budget.retired {"budgetId":"monthly","actor":"admin"}`}, nil},
@@ -194,19 +197,21 @@ func TestASourceOfLowerRankNeverOverridesALimit(t *testing.T) {
 	}
 }
 
-// Today the periods are fewer than the bound, so the state is restored with budgets of scopes to come.
-func TestTheSeventeenthBudgetIsRefused(t *testing.T) {
+func TestATenantHasAtMost256Budgets(t *testing.T) {
 	t.Parallel()
 	st := newStage(t)
-	for i := range 15 {
-		st.state.Budgets = append(st.state.Budgets, Budget{ID: BudgetID(fmt.Sprintf("b%02d", i)), Period: Total, Scope: Scope{Tag: fmt.Sprint(i)}, Source: SourceAdmin})
+	tagged := func(i int) DefineBudget {
+		c := budget(Total, "1")
+		c.ID, c.Scope.Tag = BudgetID(fmt.Sprintf("b%03d", i)), fmt.Sprint("n=", i)
+		return c
 	}
-	if got, err := st.do(budget(Monthly, "1")); err != nil || len(got) != 1 {
-		t.Errorf("the sixteenth: got %v, %v", got, err)
+	for i := range 256 {
+		mustDo(t, st, tagged(i))
 	}
-	if _, err := st.do(budget(Daily, "1")); !errors.Is(err, ErrInvalid) {
-		t.Errorf("the seventeenth: got %v; want ErrInvalid", err)
+	if _, err := st.do(tagged(256)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("the 257th: got %v; want ErrInvalid", err)
 	}
+	mustDo(t, st, RetireBudget{ID: "b007"}, tagged(256))
 }
 
 func TestTimesStrictlyIncreaseWhateverTheClockSays(t *testing.T) {

@@ -48,8 +48,8 @@ func TestTextWithANULIsRefusedOrRepaired(t *testing.T) {
 	if s, _, err = Execute(s, reserve, now.Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	events, err := Decide(s, Release{Reservation: "r", Reason: "x\x00y"}, now.Add(2*time.Second))
-	if err != nil || events[0].(ReservationReleased).Reason != "x\uFFFDy" {
+	events, err := Decide(s, Settle{Reservation: "r", Basis: BasisCounted, Reason: "x\x00y\xff", AnsweredModel: "\x00"}, now.Add(2*time.Second))
+	if err != nil || events[0].(UsageSettled).Reason != "x\uFFFDy\uFFFD" || events[0].(UsageSettled).AnsweredModel != "\uFFFD" {
 		t.Errorf("got %+v, %v; a closing command is repaired, not refused", events, err)
 	}
 }

@@ -59,7 +59,7 @@ func (s State) openSeeded(events []Event, b Budget, now time.Time) ([]Event, err
 	if i < 0 {
 		return nil, &PastNeededError{Past: question}
 	}
-	opened := s.opening(b, window, s.Version+int64(len(events))+1)
+	opened := s.opening(&b, window, s.Version+int64(len(events))+1)
 	if err := s.seed(&opened, s.past[i]); err != nil {
 		return nil, err
 	}
@@ -122,14 +122,15 @@ func changeBudget(s State, b Budget, c DefineBudget, now time.Time) ([]Event, er
 	if b.base() == c.Limit && b.Source == c.Source && slices.Equal(b.AlertsAt, c.AlertsAt) {
 		return nil, nil
 	}
-	b, events := s.lowered(b, now)
-	changed := b
-	changed.Limit += c.Limit - b.base()
+	present, account, events := s.aged(&b, now)
+	changed := *present
+	changed.Limit += c.Limit - changed.base()
 	changed.AlertsAt, changed.Source = c.AlertsAt, c.Source
 	if changed.Limit > MaxAmount {
 		return nil, invalid("limitUsd: with what it is raised by, want at most %s", MaxAmount)
 	}
-	return append(events, s.change(b, changed, "", c.Actor, now)...), nil
+	_, change := s.change(account, present, &changed, "", c.Actor)
+	return append(events, change...), nil
 }
 
 // maxRaises bounds the raises that a limit can have at once.
@@ -140,26 +141,27 @@ func decideRaise(s State, c RaiseBudget, now time.Time) ([]Event, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %.80q", ErrBudgetUnknown, c.ID)
 	}
-	b, events := s.lowered(b, now)
-	until, err := raiseEnd(s, b, c, now)
+	present, account, events := s.aged(&b, now)
+	until, err := raiseEnd(s, present, c, now)
 	switch {
 	case err != nil:
 		return nil, err
-	case c.By <= 0 || c.By > MaxAmount || b.Limit+c.By > MaxAmount:
+	case c.By <= 0 || c.By > MaxAmount || present.Limit+c.By > MaxAmount:
 		return nil, invalid("usd: want more than 0, and a limit of at most %s with it", MaxAmount)
-	case len(b.Raises) >= maxRaises:
+	case len(present.Raises) >= maxRaises:
 		return nil, invalid("a budget has at most %d raises at once", maxRaises)
 	case len(c.Reason) > maxReason || !storable(c.Reason):
 		return nil, invalid("reason: want at most %d bytes of UTF-8", maxReason)
 	}
-	raised := b
+	raised := *present
 	raised.Limit += c.By
 	raised.Raises = append(slices.Clip(raised.Raises), Raise{By: c.By, Until: until})
-	return append(events, s.change(b, raised, c.Reason, c.Actor, now)...), nil
+	_, change := s.change(account, present, &raised, c.Reason, c.Actor)
+	return append(events, change...), nil
 }
 
 // raiseEnd is when a raise ends: when it says, or with the window that is open.
-func raiseEnd(s State, b Budget, c RaiseBudget, now time.Time) (time.Time, error) {
+func raiseEnd(s State, b *Budget, c RaiseBudget, now time.Time) (time.Time, error) {
 	if !c.Until.IsZero() {
 		until := c.Until.UTC().Truncate(time.Microsecond)
 		if !until.After(now) || until.After(totalWindow().End) {
@@ -172,23 +174,4 @@ func raiseEnd(s State, b Budget, c RaiseBudget, now time.Time) (time.Time, error
 		return now, invalid("until: a %s budget has no window that ends now; say when the raise does", b.Period)
 	}
 	return window.End, nil
-}
-
-// change is the event that makes one budget of another, in the window that is open too, and what its
-// spend crosses by it.
-func (s State) change(b, changed Budget, reason string, actor Actor, now time.Time) []Event {
-	e := BudgetChanged{
-		Budget: b.ID, Limit: changed.Limit, OldLimit: b.Limit, AlertsAt: changed.AlertsAt, Source: changed.Source,
-		Raises: changed.Raises, Reason: reason, Actor: actor,
-	}
-	a := s.Accounts[s.Current[b.ID]]
-	if a == nil || !now.Before(a.Window.End) {
-		return []Event{e}
-	}
-	account := *a
-	account.Limit = changed.Limit
-	p := account.posting(move{})
-	p.Forced = account.Use() > account.Limit
-	e.Postings = []Posting{p}
-	return append([]Event{e}, crossings(changed, account)...)
 }

@@ -54,14 +54,20 @@ func TestSettle(t *testing.T) {
 			nil,
 		},
 		{
-			"posts to every budget of the reservation and to none that came later",
+			"posts to every budget of the reservation, and to one that came later and counted it",
 			held(budget(Daily, "1")), settle("r", "3"),
-			[]string{"#6 usage.settled r 4→3 provider [#3 3+0/10]"},
+			[]string{"#7 usage.settled r 4→3 provider [#3 3+0/10] [#6 3+0/1]"},
 			nil,
 		},
 		{"works for a suspended tenant", held(SuspendTenant{Actor: "admin"}), settle("r", "1"), []string{"#6 usage.settled r 4→1 provider [#3 1+0/10]"}, nil},
 		{"twice is refused", held(settle("r", "1")), settle("r", "1"), nil, ErrReservationUnknown},
-		{"after a release is refused", held(release()), settle("r", "1"), nil, ErrReservationUnknown},
+		{
+			"after a release is recorded as late, from nothing", held(release()),
+			settle("r", "1"),
+			[]string{"#6 usage.settled_late r 0→1 by 1 provider [#3 1+0/10]"},
+			nil,
+		},
+		{"after a release, of nothing, changes nothing", held(release()), settle("r", "0"), nil, nil},
 		{"of what was never reserved is refused", held(), settle("q", "1"), nil, ErrReservationUnknown},
 		{"below nothing is refused", held(), settle("r", "-0.000000001"), nil, ErrInvalid},
 		{"above the largest amount is refused", held(), settle("r", "1000000000.000000001"), nil, ErrInvalid},
@@ -102,7 +108,7 @@ func TestRelease(t *testing.T) {
 	t.Parallel()
 	play(t, []scene{
 		{"gives the hold back", held(), release(), []string{"#5 reservation.released r 4 [#3 0+0/10]"}, nil},
-		{"twice is refused", held(release()), release(), nil, ErrReservationUnknown},
+		{"twice changes nothing", held(release()), release(), nil, nil},
 		{"after a settlement is refused", held(settle("r", "1")), release(), nil, ErrReservationUnknown},
 		{
 			"after an expiry takes the charge back", expired(),

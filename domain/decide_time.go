@@ -1,27 +1,78 @@
 package domain
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // actorClock caused what time alone has changed.
 const actorClock Actor = "clock"
 
 // due is the account a budget has at an instant, and the events that must come before anything is posted to
-// it: raises that ended, spend that left a rolling window, a window that opens. next is the version of the
-// first of them. It is false where the budget has no window.
-func (s State) due(b Budget, now time.Time, next int64) (account Account, events []Event, ok bool) {
-	b, events = s.lowered(b, now)
-	window, current, ok := s.windowOf(b, now)
-	if current == nil {
-		opened := s.opening(b, window, next+int64(len(events)))
-		return Account{
-			ID: opened.Account, Budget: b.ID, Period: b.Period, Window: window, Limit: b.Limit,
-			Duration: opened.Duration, Oldest: opened.Duration.bucketIn(window),
-		}, append(events, opened), ok
+// it: what aged says, or a window that opens. next is the version of the first of them. It is nil where the
+// budget has no window; it may be the state's own, so it is not for changing.
+func (s State) due(b *Budget, now time.Time, next int64) (*Account, []Event) {
+	b, account, events := s.aged(b, now)
+	if account != nil {
+		return account, events
 	}
-	account = *current
-	account.Limit = b.Limit
-	account, slid := account.slide(now)
-	return account, append(events, slid...), true
+	window, _, ok := s.windowOf(b, now)
+	if !ok {
+		return nil, nil
+	}
+	opened := s.opening(b, window, next+int64(len(events)))
+	return &Account{
+		ID: opened.Account, Budget: b.ID, Period: b.Period, Window: window, Limit: b.Limit,
+		Duration: opened.Duration, Oldest: opened.Duration.bucketIn(window),
+	}, append(events, opened)
+}
+
+// aged is a budget and the account of its open window, if one is, with what time alone has changed in them:
+// spend that left a rolling window, then raises that ended. The events say so. Neither is for changing.
+func (s State) aged(b *Budget, now time.Time) (*Budget, *Account, []Event) {
+	account := s.Accounts[s.Current[b.ID]]
+	if account != nil && !account.Window.Contains(now) {
+		account = nil
+	}
+	var events []Event
+	if account != nil && len(account.Buckets) > 0 {
+		var slid Account
+		if slid, events = account.slide(now); events != nil {
+			account = &slid
+		}
+	}
+	if len(b.Raises) == 0 {
+		return b, account, events
+	}
+	lowered := b.at(now)
+	if len(lowered.Raises) == len(b.Raises) {
+		return b, account, events
+	}
+	changed, ended := s.change(account, b, &lowered, "raise_ended", actorClock)
+	return &lowered, changed, append(events, ended...)
+}
+
+// change is the event that makes one budget of another, in the window that is open too, if one is, and what
+// its spend crosses by it. The account is then another.
+func (s State) change(account *Account, b, changed *Budget, reason string, actor Actor) (*Account, []Event) {
+	e := BudgetChanged{
+		Budget: b.ID, Limit: changed.Limit, OldLimit: b.Limit, AlertsAt: changed.AlertsAt, Source: changed.Source,
+		Raises: changed.Raises, Reason: reason, Actor: actor,
+	}
+	if account == nil {
+		return nil, []Event{e}
+	}
+	a := *account
+	a.Limit = changed.Limit
+	p := a.posting(move{})
+	p.Forced = a.Use() > a.Limit
+	e.Postings = []Posting{p}
+	crossed := crossings(*changed, a)
+	a.Crossed = slices.Clip(a.Crossed)
+	for _, c := range crossed {
+		a.Crossed = append(a.Crossed, c.(BudgetThresholdCrossed).Threshold)
+	}
+	return &a, append([]Event{e}, crossed...)
 }
 
 // bucketIn is the first bucket of a rolling window, 0 of another.
@@ -33,36 +84,18 @@ func (l Length) bucketIn(w Window) int64 {
 }
 
 // opening is the event that opens an empty window under a version.
-func (s State) opening(b Budget, window Window, version int64) WindowOpened {
+func (s State) opening(b *Budget, window Window, version int64) WindowOpened {
 	return WindowOpened{
 		Account: AccountID(version), Budget: b.ID, Period: b.Period, Start: window.Start, End: window.End,
 		Zone: s.Zone, Limit: b.Limit, Duration: b.Span.Duration,
 	}
 }
 
-// lowered is a budget without the raises that have ended, and the events that say so.
-func (s State) lowered(b Budget, now time.Time) (Budget, []Event) {
-	if len(b.Raises) == 0 {
-		return b, nil
-	}
-	lowered := b.at(now)
-	if len(lowered.Raises) == len(b.Raises) {
-		return b, nil
-	}
-	return lowered, s.change(b, lowered, "raise_ended", actorClock, now)
-}
-
 func decideAge(s State, now time.Time) []Event {
 	var events []Event
-	for _, b := range s.Budgets {
-		lowered, ended := s.lowered(b, now)
-		events = append(events, ended...)
-		if _, account, _ := s.windowOf(lowered, now); account != nil && account.rolls() {
-			a := *account
-			a.Limit = lowered.Limit
-			_, slid := a.slide(now)
-			events = append(events, slid...)
-		}
+	for i := range s.Budgets {
+		_, _, changed := s.aged(&s.Budgets[i], now)
+		events = append(events, changed...)
 	}
 	return events
 }

@@ -20,13 +20,13 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 		if b.Scope != (Scope{}) && !b.Scope.Matches(c.Request) {
 			continue
 		}
-		account, due, ok := s.due(*b, now, s.Version+int64(len(events))+1)
-		if !ok {
+		account, due := s.due(b, now, s.Version+int64(len(events))+1)
+		if account == nil {
 			continue
 		}
 		events = append(events, due...)
 		if room := account.Available(); room < c.Amount && (refused == nil || room < refused.Limit-refused.Settled-refused.Held) {
-			refused = account.exceeded(*b, c.Amount, now)
+			refused = account.exceeded(b, c.Amount, now)
 		}
 		postings = append(postings, account.posting(move{held: c.Amount}))
 	}
@@ -42,7 +42,7 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 }
 
 // exceeded is the refusal of an amount that an account has no room for.
-func (a *Account) exceeded(b Budget, amount Amount, now time.Time) *BudgetExceededError {
+func (a *Account) exceeded(b *Budget, amount Amount, now time.Time) *BudgetExceededError {
 	window := a.Window
 	if a.rolls() {
 		window = a.Duration.window(now, a)
@@ -137,7 +137,7 @@ func decideExtend(s State, c Extend, now time.Time) ([]Event, error) {
 			if !live {
 				b = Budget{ID: account.Budget, Period: account.Period}
 			}
-			return nil, account.exceeded(b, c.Add, now)
+			return nil, account.exceeded(&b, c.Add, now)
 		}
 		postings = append(postings, account.posting(move{held: c.Add}))
 	}
@@ -146,21 +146,18 @@ func decideExtend(s State, c Extend, now time.Time) ([]Event, error) {
 	}), nil
 }
 
-// present is an account that is there already, with what time alone has changed in it.
-func (s State) present(id AccountID, now time.Time) (Account, []Event, error) {
-	a, ok := s.Accounts[id]
+// present is an account that is there already, with what time alone has changed in it. It is not for changing.
+func (s State) present(id AccountID, now time.Time) (*Account, []Event, error) {
+	account, ok := s.Accounts[id]
 	if !ok {
-		return Account{}, nil, s.notLoaded(id)
+		return nil, nil, s.notLoaded(id)
 	}
-	account := *a
-	b, live := s.budget(a.Budget)
-	if !live || s.Current[b.ID] != id || !a.Window.Contains(now) {
+	b, live := s.budget(account.Budget)
+	if !live || s.Current[b.ID] != id || !account.Window.Contains(now) {
 		return account, nil, nil
 	}
-	b, events := s.lowered(b, now)
-	account.Limit = b.Limit
-	account, slid := account.slide(now)
-	return account, append(events, slid...), nil
+	_, account, events := s.aged(&b, now)
+	return account, events, nil
 }
 
 // encodable tells whether the texts of a request survive JSON as they are. Those of a closing command are
@@ -332,7 +329,7 @@ func decideAdjust(s State, c Adjust, now time.Time) ([]Event, error) {
 	if e.Postings, err = s.postings(s.counting(r), r.At, m); err != nil {
 		return nil, err
 	}
-	return s.adjusted(nil, e)
+	return s.adjusted(nil, e, r.At)
 }
 
 // counting are the accounts in which a closed reservation counts: those it was posted to, and those of
@@ -353,14 +350,14 @@ func adjustNow(s State, e UsageAdjusted, now time.Time) ([]Event, error) {
 	var events []Event
 	accounts := map[AccountID]*Account{}
 	var ids []AccountID
-	for _, b := range s.Budgets {
-		if b.Scope != (Scope{}) {
+	for i := range s.Budgets {
+		if s.Budgets[i].Scope != (Scope{}) {
 			continue
 		}
-		account, due, ok := s.due(b, now, s.Version+int64(len(events))+1)
-		if ok {
+		account, due := s.due(&s.Budgets[i], now, s.Version+int64(len(events))+1)
+		if account != nil {
 			events = append(events, due...)
-			accounts[account.ID], ids = &account, append(ids, account.ID)
+			accounts[account.ID], ids = account, append(ids, account.ID)
 		}
 	}
 	s.Accounts = accounts
@@ -368,13 +365,15 @@ func adjustNow(s State, e UsageAdjusted, now time.Time) ([]Event, error) {
 	if e.Postings, err = s.postings(ids, now, move{settled: e.Delta}); err != nil {
 		return nil, err
 	}
-	return s.adjusted(events, e)
+	return s.adjusted(events, e, now)
 }
 
-// adjusted adds an adjustment and what it crosses. It may not take more than was confirmed.
-func (s State) adjusted(events []Event, e UsageAdjusted) ([]Event, error) {
+// adjusted adds an adjustment, which counts at an instant, and what it crosses. It may not take more than was
+// confirmed.
+func (s State) adjusted(events []Event, e UsageAdjusted, at time.Time) ([]Event, error) {
 	for _, p := range e.Postings {
-		if p.Settled < p.Presumed {
+		a := s.Accounts[p.Account]
+		if a.confirmed(at)+(p.Settled-a.Settled)-(p.Presumed-a.Presumed) < 0 {
 			return nil, invalid("usd: budget %s has no %s USD of confirmed spend in that window to take back", p.Budget, -e.Delta)
 		}
 	}

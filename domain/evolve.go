@@ -81,6 +81,7 @@ func (s *State) key(r Recorded) {
 // use evolves the events of a reservation's life; the administrative ones are in Evolve.
 func (s *State) use(r Recorded) {
 	s.Used = true
+	s.attempt(r)
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the administrative events are in Evolve
 	case UsageReserved:
 		s.AdoptReservation(Reservation{
@@ -115,7 +116,6 @@ func (s *State) use(r Recorded) {
 			s.ForgetPresumption(e.Reservation)
 		}
 	}
-	s.attempt(r)
 }
 
 // correct ends a presumption, or replaces its charge where the correction is itself presumed.
@@ -129,7 +129,7 @@ func (s *State) correct(e UsageSettledLate) {
 	s.ForgetPresumption(e.Reservation)
 }
 
-// slide takes what left a rolling window out of its account. Thresholds above what is left may be crossed again.
+// slide takes what left a rolling window out of its account.
 func (s *State) slide(e WindowSlid) {
 	s.post(e.Postings, time.Time{})
 	a, ok := s.Accounts[e.Account]
@@ -137,10 +137,7 @@ func (s *State) slide(e WindowSlid) {
 		return
 	}
 	a.dropBuckets(e.Oldest)
-	a.Crossed = slices.DeleteFunc(slices.Clone(a.Crossed), func(t Threshold) bool { return !t.reached(a.Settled, a.Limit) })
-	if len(a.Crossed) == 0 {
-		a.Crossed = nil
-	}
+	a.rearm()
 }
 
 // OpenedAccount is the account that an event opens.

@@ -4,23 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	. "github.com/budgetguard/budgetguard/domain"
 )
 
-// op is one random step: what to do, two choices of its details, and how far the clock moves before.
-type op struct{ do, a, b, clock byte }
+// op is one random step: what to do, three choices of its details, and how far the clock moves before.
+type op struct{ do, a, b, c, clock byte }
 
 // history executes steps on a tenant and checks every law after each.
 type history struct {
 	state State
+	lean  *leanStore // in some histories: what a store holds that forgets what is closed
 	now   time.Time
 	log   []Recorded
 	audit *audit
-	ids   int
-	trace []any // what was done and what came of it, for the report of a failure
+	// buried are the accounts that left the state, and others, as they were last.
+	buried map[AccountID]Account
+	ids    int
+	trace  []any // what was done and what came of it, for the report of a failure
 }
 
 func zoneNames() []string {
@@ -30,8 +34,15 @@ func zoneNames() []string {
 // newHistory begins shortly before clocks were or will be set somewhere.
 func newHistory(start byte) *history {
 	starts := []string{"2026-11-22T10:00", "2011-12-29T09:00", "2026-03-28T23:30", "2026-10-24T20:00", "2026-09-05T03:00", "2010-11-06T12:00", "2024-02-29T22:00"}
-	return &history{state: NewState("acme"), now: at(starts[int(start)%len(starts)]), audit: newAudit()}
+	h := &history{state: NewState("acme"), now: at(starts[int(start)%len(starts)]), audit: newAudit(), buried: map[AccountID]Account{}}
+	if int(start)/len(starts)%2 == 1 {
+		h.lean = &leanStore{state: NewState("acme")}
+	}
+	return h
 }
+
+// startChoices is the number of histories that newHistory can begin.
+const startChoices = 14
 
 // run executes the steps and tells which law they broke.
 func (h *history) run(steps []op) error {
@@ -65,7 +76,7 @@ func (h *history) told(err error) error {
 }
 
 func (h *history) step(o op) error {
-	h.tick(o.clock)
+	h.tick(o)
 	c := h.command(o)
 	h.trace = append(h.trace, h.now, c)
 	if o.clock%4 == 0 {
@@ -73,7 +84,22 @@ func (h *history) step(o op) error {
 			return err
 		}
 	}
-	next, recorded, err := Execute(h.state, c, h.now)
+	h.bring(c)
+	var forgetful []Recorded
+	var forgetfulErr error
+	if h.lean != nil {
+		forgetful, forgetfulErr = h.lean.decide(h, c)
+	}
+	next, recorded, err := executeKnowing(h.state, h.log, c, h.now)
+	if h.lean != nil && (!reflect.DeepEqual(forgetful, recorded) || fmt.Sprint(forgetfulErr) != fmt.Sprint(err)) {
+		return fmt.Errorf("a state that forgets decides\n%+v, %w\nnot\n%+v, %w", forgetful, forgetfulErr, recorded, err)
+	}
+	next.Closed = map[ReservationID]Reservation{}
+	for id := range next.Accounts {
+		if !h.keeps(next, id) {
+			delete(next.Accounts, id)
+		}
+	}
 	if err != nil {
 		h.trace = append(h.trace, err)
 		if recorded != nil || next.Version != h.audit.version {
@@ -82,16 +108,96 @@ func (h *history) step(o op) error {
 		if err := h.audit.agrees(next); err != nil {
 			return err
 		}
+		h.state = next
 		return h.justly(c, err)
 	}
 	for _, r := range recorded {
 		h.trace = append(h.trace, r)
-		if err := h.audit.see(r); err != nil {
-			return err
-		}
 	}
 	h.state, h.log = next, append(h.log, recorded...)
+	if err := h.audit.watch(recorded); err != nil {
+		return err
+	}
+	h.bury(recorded)
+	if err := h.audit.rolled(h.state, later(h.now, h.state.LastTime)); err != nil {
+		return err
+	}
 	return h.audit.agrees(h.state)
+}
+
+// bring adopts the closed reservation that a command adjusts, as a store does.
+func (h *history) bring(c Command) {
+	adjust, ok := c.(Adjust)
+	if !ok {
+		return
+	}
+	if r := h.audit.find(adjust.Reservation); r != nil && r.state == holdClosed {
+		h.state.AdoptClosed(r.reservation(), h.rows(h.state, r.accounts))
+	}
+}
+
+// reservation is a hold as a store would bring it.
+func (r *hold) reservation() Reservation {
+	return Reservation{Request: r.Request, Amount: r.amount, At: r.at, Accounts: r.accounts, ExpiresAt: r.expires}
+}
+
+// keeps tells whether an account is there for more than a closed reservation. ForgetClosed does this, but
+// drops the presumptions as well.
+func (h *history) keeps(s State, id AccountID) bool {
+	if s.Current[s.Accounts[id].Budget] == id {
+		return true
+	}
+	return slices.ContainsFunc(h.audit.holds, func(r *hold) bool {
+		_, open := s.Open[r.Reservation]
+		p, presumed := s.Presumed[r.Reservation]
+		return (open && slices.Contains(s.Open[r.Reservation].Accounts, id)) || (presumed && slices.Contains(p.Accounts, id))
+	})
+}
+
+// bury remembers the accounts that events touched: those that have left the state are what the events say.
+func (h *history) bury(recorded []Recorded) {
+	for _, r := range recorded {
+		for _, p := range Postings(r.Event) {
+			if a := h.state.Accounts[p.Account]; a != nil {
+				h.buried[p.Account] = *a
+				continue
+			}
+			a := h.buried[p.Account]
+			want := h.audit.accounts[p.Account]
+			a.Held, a.Settled, a.Presumed, a.Limit, a.Version = p.Held, p.Settled, p.Presumed, p.Limit, r.Version
+			a.Cap, a.Buckets = max(a.Limit, a.Use()), nil
+			if want.length != 0 {
+				a.Buckets = h.audit.parts(want)
+			}
+			h.buried[p.Account] = a
+		}
+		switch e := r.Event.(type) { //nolint:gochecksumtype // the others change no account but by postings
+		case WindowOpened:
+			if a := h.state.Accounts[e.Account]; a != nil {
+				h.buried[e.Account] = *a
+			}
+		case BudgetThresholdCrossed:
+			a := h.buried[e.Account]
+			a.Crossed = append(slices.Clip(a.Crossed), e.Threshold)
+			if live := h.state.Accounts[e.Account]; live != nil {
+				a.Crossed = live.Crossed
+			}
+			h.buried[e.Account] = a
+		}
+	}
+}
+
+// rows are accounts as a store would bring them.
+func (h *history) rows(s State, ids []AccountID) []Account {
+	rows := make([]Account, 0, len(ids))
+	for _, id := range ids {
+		if a := s.Accounts[id]; a != nil {
+			rows = append(rows, *a)
+		} else {
+			rows = append(rows, h.buried[id])
+		}
+	}
+	return rows
 }
 
 // decideTwice tells whether Decide changes the state it is given, or says something else the second time.
@@ -111,28 +217,73 @@ func (h *history) decideTwice(c Command) error {
 // justly tells whether a refusal is one of the known kinds, and of the budget that has the least room.
 func (h *history) justly(c Command, err error) error {
 	var exceeded *BudgetExceededError
-	if !errors.As(err, &exceeded) {
-		for _, kind := range []error{
-			ErrInvalid, ErrAmount, ErrTenantExists, ErrTenantSuspended, ErrKeyUnusable, ErrKeyUnknown, ErrBudgetUnknown, ErrReservationUnknown, ErrReservationExists,
-		} {
-			if errors.Is(err, kind) {
+	var used *IdempotencyError
+	switch {
+	case errors.As(err, &exceeded):
+		return h.justlyExceeded(c, exceeded)
+	case errors.As(err, &used):
+		return h.justlyUsed(c, used)
+	}
+	for _, kind := range []error{
+		ErrInvalid, ErrAmount, ErrTenantExists, ErrTenantSuspended, ErrKeyUnusable, ErrKeyUnknown, ErrBudgetUnknown, ErrReservationUnknown, ErrReservationExists,
+	} {
+		if errors.Is(err, kind) {
+			return nil
+		}
+	}
+	return fmt.Errorf("an error of no kind: %w", err)
+}
+
+func (h *history) justlyExceeded(c Command, err *BudgetExceededError) error {
+	room := err.Limit - err.Settled - err.Held
+	asked := Amount(0)
+	switch c := c.(type) { //nolint:gochecksumtype // only these hold
+	case Reserve:
+		asked = c.Amount
+		for _, b := range h.state.Balances(err.At) {
+			if !matches(b.Budget.Scope, c.Request) {
+				continue
+			}
+			if b.Available() < room || (b.Budget.ID == err.Budget && (b.Available() != room || b.Window.Start != err.Window.Start || err.Window.End.After(b.Window.End))) {
+				return fmt.Errorf("refused by %+v, but there is %+v", *err, b)
+			}
+		}
+	case Extend:
+		asked = c.Add
+	default:
+		return fmt.Errorf("%T exceeds a budget: %w", c, err)
+	}
+	if _, reserves := c.(Reserve); room >= asked || err.Requested != asked || (reserves && !err.Window.End.After(err.At)) {
+		return fmt.Errorf("refused %s although there is room for %s: %+v", asked, room, err)
+	}
+	return nil
+}
+
+// justlyUsed tells whether an idempotency key was really used, lately, for what the refusal names.
+func (h *history) justlyUsed(c Command, err *IdempotencyError) error {
+	key, ok := AttemptKeyOf(c)
+	if a := err.Attempt; !ok || a.AttemptKey != key || h.now.Sub(a.At) > AttemptLife {
+		return fmt.Errorf("at %s %T with %+v is refused by %+v", h.now, c, key, a)
+	}
+	if adjust, ok := c.(Adjust); ok {
+		for _, a := range h.audit.adjustments {
+			same := a.Delta == adjust.Delta && a.Reservation == adjust.Reservation && a.Reason == adjust.Reason
+			if a.version == err.Attempt.Version && a.Idempotency == adjust.Idempotency && same == errors.Is(err, ErrIdempotencyCompleted) && same != errors.Is(err, ErrIdempotencyMismatch) {
 				return nil
 			}
 		}
-		return fmt.Errorf("an error of no kind: %w", err)
+		return fmt.Errorf("no adjustment is %+v", err.Attempt)
 	}
-	reserve, ok := c.(Reserve)
-	if !ok {
-		return fmt.Errorf("%T exceeds a budget: %w", c, err)
+	r := h.audit.find(err.Attempt.Reservation)
+	if r == nil || r.Idempotency != key.Idempotency || r.KeyID != key.KeyID || r.key == "" {
+		return fmt.Errorf("no reservation is %+v: %+v", err.Attempt, r)
 	}
-	room := exceeded.Limit - exceeded.Settled - exceeded.Held
-	for _, b := range h.state.Balances(exceeded.At) {
-		if b.Available() < room || (b.Budget.ID == exceeded.Budget && (b.Available() != room || b.Window != exceeded.Window)) {
-			return fmt.Errorf("refused by %+v, but there is %+v", *exceeded, b)
-		}
-	}
-	if room >= reserve.Amount || exceeded.Requested != reserve.Amount {
-		return fmt.Errorf("refused %s although there is room for %s", reserve.Amount, room)
+	switch same := c.(Reserve).Fingerprint == r.Fingerprint; {
+	case !same && errors.Is(err, ErrIdempotencyMismatch):
+	case same && r.key == AttemptHeld && errors.Is(err, ErrIdempotencyInProgress):
+	case same && r.key != AttemptHeld && errors.Is(err, ErrIdempotencyCompleted):
+	default:
+		return fmt.Errorf("refused with %w, but there is %+v", err, r)
 	}
 	return nil
 }
@@ -164,33 +315,36 @@ func (h *history) refold() error {
 // restore tells whether a state put together from storage, as a store does it, is the one that was folded.
 func (h *history) restore() error {
 	bare := h.state.Clone()
-	for id := range h.state.Presumed {
-		bare.ForgetPresumption(id)
-	}
+	bare.ForgetClosed()
 	restored := NewState("acme")
 	restored.Version, restored.LastTime, restored.Name, restored.Zone = bare.Version, bare.LastTime, bare.Name, bare.Zone
 	restored.RateLimit, restored.Suspended, restored.CreatedAt = bare.RateLimit, bare.Suspended, bare.CreatedAt
-	restored.Keys, restored.Budgets = bare.Keys, bare.Budgets
+	restored.Keys, restored.Budgets, restored.Used = bare.Keys, bare.Budgets, bare.Used
 	for _, r := range bare.Open {
 		restored.AdoptReservation(r)
 	}
 	for _, a := range bare.Accounts {
 		restored.AdoptAccount(*a)
 	}
-	if !sameState(restored, bare) {
+	if !h.keysCameAgain() && !sameState(restored, bare) {
 		return fmt.Errorf("restored is\n%+v\nnot\n%+v", restored, bare)
 	}
 	for _, p := range h.state.Presumed {
-		var accounts []Account
-		for _, id := range p.Accounts {
-			accounts = append(accounts, *h.state.Accounts[id])
-		}
-		restored.AdoptPresumption(p, accounts)
+		restored.AdoptPresumption(p, h.rows(h.state, p.Accounts))
 	}
-	if !sameState(restored, h.state) {
+	for _, a := range h.state.Attempts {
+		restored.AdoptAttempt(a)
+	}
+	if !h.keysCameAgain() && !sameState(restored, h.state) {
 		return fmt.Errorf("restored with presumptions is\n%+v\nnot\n%+v", restored, h.state)
 	}
 	return nil
+}
+
+// keysCameAgain tells whether a reservation is still open although its idempotency key is new again, since it
+// was extended for a week: then the key may stand for that one, or for none.
+func (h *history) keysCameAgain() bool {
+	return slices.ContainsFunc(h.audit.holds, func(r *hold) bool { return r.state == holdOpen && r.Idempotency != "" && h.audit.later(r) })
 }
 
 // sameState compares zones by name, because their rules are the same and long.
@@ -202,151 +356,71 @@ func sameState(a, b State) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// clockChoices is the number of ways in which tick moves the clock.
-const clockChoices = 15
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
 
-// tick moves the clock: on, back, or close to the end of a window.
-func (h *history) tick(choice byte) {
-	steps := []time.Duration{
-		0, time.Microsecond, time.Second, time.Minute, 15 * time.Minute, time.Hour, 24 * time.Hour, 31 * 24 * time.Hour, -time.Hour,
+// leanStore decides the same commands on a state that forgets, after each, all that is closed: what a command
+// needs of it is brought back as the contract says, and nothing else.
+type leanStore struct{ state State }
+
+// decide executes a command on the lean state and forgets what is closed.
+func (l *leanStore) decide(h *history, c Command) ([]Recorded, error) {
+	l.bring(h, c)
+	var known []Past
+	for {
+		next, recorded, err := Execute(l.state, Informed{Command: c, Past: known}, h.now)
+		var needed *PastNeededError
+		if !errors.As(err, &needed) {
+			l.state = next
+			l.state.ForgetClosed()
+			return recorded, err
+		}
+		l.bringPast(h, needed.Past)
+		answer := needed.Past
+		for _, r := range h.log {
+			answer.Add(r)
+		}
+		known = append(known, answer)
 	}
-	ends := []time.Duration{-time.Second, -65 * time.Microsecond, -64 * time.Microsecond, -time.Microsecond, 0, time.Microsecond}
-	i := int(choice) % clockChoices
-	if i < len(steps) {
-		h.now = h.now.Add(steps[i])
-		return
+}
+
+// bring adopts what a command names.
+func (l *leanStore) bring(h *history, c Command) {
+	var id ReservationID
+	switch c := c.(type) { //nolint:gochecksumtype // the others name no reservation
+	case Reserve:
+		id = c.Reservation
+	case Settle:
+		id = c.Reservation
+	case SettlePresumed:
+		id = c.Reservation
+	case Release:
+		id = c.Reservation
+	case Adjust:
+		id = c.Reservation
+		if r := h.audit.find(id); r != nil && r.state == holdClosed {
+			l.state.AdoptClosed(r.reservation(), h.rows(l.state, r.accounts))
+		}
 	}
-	for _, b := range h.state.Balances(h.now) {
-		if b.Budget.Period != Total {
-			h.now = b.Window.End.Add(ends[i-len(steps)])
-			return
+	if p, ok := h.state.Presumed[id]; ok {
+		l.state.AdoptPresumption(p, h.rows(l.state, p.Accounts))
+	}
+	if key, ok := AttemptKeyOf(c); ok {
+		if a, ok := h.state.Attempts[key]; ok {
+			l.state.AdoptAttempt(a)
 		}
 	}
 }
 
-// The kinds of steps; the usual ones have more than one number.
-const (
-	opReserve = 0 // to 5
-	opSettle  = 6 // to 9
-	opPresume = 10
-	opRelease = 11
-	opExpire  = 12 // and 13
-	opDefine  = 14 // to 16
-	opRetire  = 17
-	opZone    = 18
-	opSuspend = 19
-	opResume  = 20
-	opIssue   = 21
-	opRevoke  = 22
-	opLimit   = 23
-	opsEnd    = 24
-	opCreate  = 255
-)
-
-func (h *history) command(o op) Command {
-	kind := o.do
-	if kind != opCreate {
-		kind %= opsEnd
-	}
-	switch {
-	case kind < opSettle:
-		return h.reserve(o)
-	case kind < opPresume:
-		return Settle{Reservation: h.pick(o.a), Charged: h.charge(o), Basis: []Basis{BasisProvider, BasisCounted, BasisPresumed}[int(o.clock)%3], Usage: Usage{Prompt: 7}}
-	case kind == opPresume:
-		return SettlePresumed{Reservation: h.pick(o.a), Reason: "cut"}
-	case kind == opRelease:
-		return Release{Reservation: h.pick(o.a), Reason: "never sent"}
-	case kind < opDefine:
-		return Expire{Reservation: h.pick(o.a), Free: o.b%4 == 0}
-	case kind < opRetire:
-		return h.define(o)
-	}
-	return h.administer(kind, o)
-}
-
-func (h *history) administer(kind byte, o op) Command {
-	key := KeyID(fmt.Sprint("k", o.a%3))
-	switch kind {
-	case opRetire:
-		if n := len(h.state.Budgets); n > 0 && o.b%2 == 0 {
-			return RetireBudget{ID: h.state.Budgets[int(o.a)%n].ID, Actor: "admin"}
+// bringPast adopts the presumptions that were reserved in a window.
+func (l *leanStore) bringPast(h *history, past Past) {
+	for _, p := range h.state.Presumed {
+		if past.Window.Contains(p.At) {
+			l.state.AdoptPresumption(p, h.rows(l.state, p.Accounts))
 		}
-		return RetireBudget{ID: "none", Actor: "admin"}
-	case opZone:
-		return moveTo(zoneNames()[int(o.a)%len(zoneNames())])
-	case opSuspend:
-		return SuspendTenant{Reason: "unpaid", Actor: "admin"}
-	case opResume:
-		return ResumeTenant{Actor: "admin"}
-	case opIssue:
-		c := issue(string(key))
-		if o.b%2 == 0 {
-			expires := h.now.Add(time.Duration(o.b) * time.Minute)
-			c.ExpiresAt = &expires
-		}
-		return c
-	case opRevoke:
-		return RevokeKey{ID: key, Actor: "admin"}
-	case opLimit:
-		if o.b%2 == 0 {
-			return All{Commands: []Command{h.define(o), h.define(op{a: o.a, b: o.b + 1, clock: 2}), RevokeKey{ID: key, Actor: "admin"}}[:1+int(o.b/2)%3]}
-		}
-		return SetRateLimit{PerMin: perMin(int64(o.a%3) - 1), Actor: "admin"}
-	}
-	return CreateTenant{Name: "ACME", Actor: "admin"}
-}
-
-func (h *history) reserve(o op) Command {
-	h.ids++
-	id := ReservationID(fmt.Sprint("r", h.ids))
-	if o.a%16 == 0 && len(h.audit.holds) > 0 && h.audit.holds[len(h.audit.holds)-1].state != holdClosed {
-		id = h.audit.holds[len(h.audit.holds)-1].id // again
-	}
-	room := usd("5")
-	for _, b := range h.state.Balances(h.now) {
-		room = min(room, b.Available())
-	}
-	amounts := []Amount{0, 1, room, room + 1, room - 1, room / 2, room / 3, usd("0.37"), usd("4"), MaxAmount}
-	c := Reserve{
-		Request: Request{Reservation: id, Route: "/v1/chat/completions", Model: "gpt-4", Gateway: "gw"},
-		Amount:  amounts[int(o.b)%len(amounts)], TTL: 15 * time.Minute,
-	}
-	if o.a%8 == 1 {
-		c.KeyID = KeyID(fmt.Sprint("k", o.b%3))
-	}
-	return c
-}
-
-// pick is usually an open or presumed reservation, sometimes any, sometimes none that ever was.
-func (h *history) pick(choice byte) ReservationID {
-	var live []ReservationID
-	for _, r := range h.audit.holds {
-		if r.state != holdClosed || choice%8 == 0 {
-			live = append(live, r.id)
-		}
-	}
-	if len(live) == 0 {
-		return "none"
-	}
-	return live[int(choice)%len(live)]
-}
-
-func (h *history) charge(o op) Amount {
-	held := Amount(1)
-	if r := h.audit.find(h.pick(o.a)); r != nil {
-		held = r.amount
-	}
-	charges := []Amount{0, 1, held, held / 2, held - 1, held + 1, min(3*(held/2), MaxAmount), usd("2"), MaxAmount, -1}
-	return charges[int(o.b)%len(charges)]
-}
-
-func (h *history) define(o op) Command {
-	h.ids++
-	limits := []Amount{0, 1, usd("1"), usd("10"), usd("2.5"), usd("100"), MaxAmount, -1}
-	periods := CalendarPeriods()
-	return DefineBudget{
-		ID: BudgetID(fmt.Sprint("b", h.ids%7, "-", h.ids)), Period: periods[int(o.a)%len(periods)], Limit: limits[int(o.b)%len(limits)],
-		Source: []Source{SourceDemo, SourceEnvironment, SourceAdmin}[int(o.clock)%3], Actor: "admin",
 	}
 }

@@ -135,24 +135,36 @@ func closedAttempt(of Request, at time.Time, charged Amount, basis Basis) Attemp
 // AdoptAttempt brings back what an idempotency key was used for.
 func (s *State) AdoptAttempt(a Attempt) { s.Attempts[a.AttemptKey] = a }
 
-// attempt takes over what an event makes of its idempotency key.
+// attempt takes over what an event makes of its idempotency key, before the event closes the reservation. The
+// key stands for the newest request that used it: an older one can still be open when the key's life is over.
 func (s *State) attempt(r Recorded) {
 	a, ok := AttemptAfter(r)
 	if !ok || a.State == AttemptHeld {
 		return // AdoptReservation has it
 	}
 	before, known := s.Attempts[a.AttemptKey]
+	same := known && before.Reservation == a.Reservation
 	switch {
-	case known && before.Reservation != a.Reservation && a.State != AttemptAdjusted:
+	case a.State == AttemptAdjusted:
+		s.Attempts[a.AttemptKey] = a
+	case known && !same && before.At.After(a.At):
 		// The key was given back, or its life was over, and it pays for another request now.
 	case a.State == "":
-		delete(s.Attempts, a.AttemptKey)
-	default:
-		if a.State != AttemptAdjusted {
-			a.Version = before.Version
+		if same {
+			delete(s.Attempts, a.AttemptKey)
 		}
+	default:
+		a.Version = s.reservedBy(a.Reservation)
 		s.Attempts[a.AttemptKey] = a
 	}
+}
+
+// reservedBy is the version of a reservation's first event.
+func (s *State) reservedBy(id ReservationID) int64 {
+	if r, ok := s.Open[id]; ok {
+		return r.Version
+	}
+	return s.Presumed[id].Version
 }
 
 // retry refuses a command whose idempotency key stands for an earlier one.

@@ -18,11 +18,13 @@ func TestLawsHoldInEveryHistory(t *testing.T) {
 	}
 	kind, detail, clock := uniform(opsEnd), uniform(64), uniform(clockChoices)
 	rapid.Check(t, func(t *rapid.T) {
-		h := newHistory(uniform(7).Draw(t, "start"))
+		h := newHistory(uniform(startChoices).Draw(t, "start"))
 		h.mustStep(t, op{do: opCreate})
-		h.mustStep(t, op{do: opDefine, a: detail.Draw(t, "period"), b: 3}) // most histories have a budget to keep
+		h.mustStep(t, op{do: opDefine, a: detail.Draw(t, "period"), b: 11}) // most histories have a budget to keep
 		t.Repeat(map[string]func(*rapid.T){"step": func(t *rapid.T) {
-			h.mustStep(t, op{do: kind.Draw(t, "do"), a: detail.Draw(t, "a"), b: detail.Draw(t, "b"), clock: clock.Draw(t, "clock")})
+			h.mustStep(t, op{
+				do: kind.Draw(t, "do"), a: detail.Draw(t, "a"), b: detail.Draw(t, "b"), c: detail.Draw(t, "c"), clock: clock.Draw(t, "clock"),
+			})
 		}})
 		if err := h.told(h.refold()); err != nil {
 			t.Fatal(err)
@@ -41,18 +43,19 @@ const maxFuzzSteps = 120
 
 func FuzzDecide(f *testing.F) {
 	f.Add([]byte{0})
-	f.Add([]byte{0, opDefine, 3, 3, 0, opReserve, 2, 2, 2, opSettle, 1, 3, 3, opReserve, 2, 3, 0})
-	f.Add([]byte{1, opDefine, 1, 3, 0, opDefine, 0, 2, 0, opReserve, 2, 8, 2, opZone, 3, 0, 6, opReserve, 2, 5, 12, opExpire, 1, 1, 7, opSettle, 1, 2, 3})
-	f.Add([]byte{2, opDefine, 3, 3, 0, opReserve, 2, 8, 0, opExpire, 1, 0, 6, opPresume, 1, 0, 7, opReserve, 2, 8, 7, opSettle, 1, 3, 0})
-	f.Add([]byte{3, opDefine, 6, 6, 2, opReserve, 2, 9, 0, opSettle, 1, 8, 0, opReserve, 2, 9, 0, opSettle, 1, 8, 0, opRetire, 0, 0, 0})
-	f.Add([]byte{4, opDefine, 1, 3, 2, opReserve, 2, 8, 2, opDefine, 1, 2, 2, opReserve, 2, 0, 3, opSettle, 1, 5, 0, opIssue, 0, 2, 0, opReserve, 1, 0, 4, opRevoke, 0, 0, 0})
+	f.Add([]byte{0, opDefine, 3, 3, 0, 0, opReserve, 2, 2, 0, 2, opSettle, 1, 3, 0, 3, opReserve, 2, 3, 0, 0})
+	f.Add([]byte{1, opDefine, 1, 3, 0, 0, opDefine, 0, 2, 0, 0, opReserve, 2, 8, 0, 2, opZone, 3, 0, 0, 6, opReserve, 2, 5, 0, 12, opExpire, 1, 1, 0, 7, opSettle, 1, 2, 0, 3})
+	f.Add([]byte{7, opDefine, 8, 11, 0, 0, opReserve, 2, 8, 0, 0, opSettle, 1, 3, 0, 6, opPresume, 1, 0, 0, 7, opReserve, 2, 8, 0, 15, opSettle, 1, 3, 0, 0, opAge, 0, 0, 0, 7})
+	f.Add([]byte{3, opDefine, 6, 6, 2, 2, opReserve, 2, 9, 0, 0, opSettle, 1, 8, 0, 0, opReserve, 2, 9, 0, 0, opSettle, 1, 8, 0, 0, opRetire, 0, 0, 0, 0})
+	f.Add([]byte{11, opReserve, 2, 8, 4, 2, opDefine, 1, 11, 2, 2, opRelease, 1, 0, 0, 3, opReserve, 2, 7, 4, 0, opSettle, 0, 5, 0, 0, opRaise, 1, 0, 0, 0, opIssue, 0, 2, 0, 0, opReserve, 1, 0, 4, 4, opKey, 0, 0, 0, 0})
+	f.Add([]byte{12, opDefine, 12, 3, 8, 0, opReserve, 2, 7, 1, 0, opExtend, 1, 5, 2, 1, opExpire, 1, 1, 0, 8, opAdjust, 1, 5, 9, 0, opAdjust, 0, 7, 1, 0, opAll, 9, 3, 2, 14})
 	f.Fuzz(func(t *testing.T, program []byte) {
 		if len(program) == 0 {
 			return
 		}
 		var steps []op
-		for rest := program[1:]; len(rest) >= 4 && len(steps) < maxFuzzSteps; rest = rest[4:] {
-			steps = append(steps, op{do: rest[0], a: rest[1], b: rest[2], clock: rest[3]})
+		for rest := program[1:]; len(rest) >= 5 && len(steps) < maxFuzzSteps; rest = rest[5:] {
+			steps = append(steps, op{do: rest[0], a: rest[1], b: rest[2], c: rest[3], clock: rest[4]})
 		}
 		if err := newHistory(program[0]).run(steps); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -36,12 +37,15 @@ func (p *Past) Add(r Recorded) {
 }
 
 // Count adds a sum to a bucket of the answer.
-func (p *Past) Count(bucket int64, amount Amount) {
-	i, ok := slices.BinarySearchFunc(p.Spent, bucket, func(b Bucket, number int64) int { return int(max(-1, min(1, b.Number-number))) })
+func (p *Past) Count(bucket int64, amount Amount) { p.bucket(bucket).Settled += amount }
+
+// bucket is that of a number, which it adds where there is none.
+func (p *Past) bucket(number int64) *Bucket {
+	i, ok := slices.BinarySearchFunc(p.Spent, number, func(b Bucket, number int64) int { return cmp.Compare(b.Number, number) })
 	if !ok {
-		p.Spent = slices.Insert(p.Spent, i, Bucket{Number: bucket})
+		p.Spent = slices.Insert(p.Spent, i, Bucket{Number: number})
 	}
-	p.Spent[i].Settled += amount
+	return &p.Spent[i]
 }
 
 func (p *Past) bucketOf(at time.Time) int64 {
@@ -84,15 +88,10 @@ func ClosedBy(r Recorded) (Reservation, bool) {
 	return closed, true
 }
 
-// seed fills the event that opens a window with what the window had cost and held already.
+// seed fills the event that opens a window with what the window had cost and held already. Where more was
+// given back than spent, since no budget was there to refuse it, it begins at nothing.
 func (s State) seed(e *WindowOpened, past Past) error {
-	account := Account{Duration: past.Duration}
-	for _, b := range past.Spent {
-		account.Settled += b.Settled
-		if past.Duration != 0 {
-			account.bucket(past.Duration.begins(b.Number), b.Settled, 0)
-		}
-	}
+	past.Spent = slices.Clone(past.Spent)
 	for _, id := range sortedIDs(s.Open) {
 		if r := s.Open[id]; past.Scope.Matches(r.Request) && (past.Duration != 0 || past.Window.Contains(r.At)) {
 			if len(r.Accounts) >= maxAccounts {
@@ -103,17 +102,20 @@ func (s State) seed(e *WindowOpened, past Past) error {
 	}
 	for _, id := range sortedIDs(s.Presumed) {
 		if p := s.Presumed[id]; past.Scope.Matches(p.Request) && past.Window.Contains(p.At) {
-			account.Presumed += p.Charged
-			if past.Duration != 0 {
-				account.bucket(p.At, 0, p.Charged)
-			}
+			past.bucket(past.bucketOf(p.At)).Presumed += p.Charged
 			e.Adopted = append(e.Adopted, id)
 		}
 	}
-	if account.Settled < account.Presumed || account.Settled > maxBalance || e.Held > maxBalance {
-		return fmt.Errorf("%w: the window from %s had cost %s", ErrAmount, e.Start.Format(time.RFC3339), account.Settled)
+	for _, b := range past.Spent {
+		b.Settled = max(b.Settled, b.Presumed)
+		e.Settled, e.Presumed = e.Settled+b.Settled, e.Presumed+b.Presumed
+		if past.Duration != 0 && b.Settled != 0 {
+			e.Buckets = append(e.Buckets, b)
+		}
 	}
-	e.Settled, e.Presumed, e.Buckets = account.Settled, account.Presumed, account.Buckets
+	if e.Settled > maxBalance || e.Held > maxBalance {
+		return fmt.Errorf("%w: the window from %s had cost %s", ErrAmount, e.Start.Format(time.RFC3339), e.Settled)
+	}
 	return nil
 }
 

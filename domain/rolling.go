@@ -78,12 +78,30 @@ func (a Account) slide(at time.Time) (Account, []Event) {
 		return a, nil
 	}
 	a.Settled, a.Presumed = a.Settled-settled, a.Presumed-presumed
+	a.dropBuckets(oldest)
+	a.rearm()
 	return a, []Event{WindowSlid{
 		Account: a.ID, Budget: a.Budget, Aged: settled, Oldest: oldest, Postings: []Posting{a.posting(move{})},
 	}}
 }
 
-// bucket adds to the bucket of an instant. The buckets are never changed in place: clones share them.
+// confirmed is what was spent by evidence, and can be given back at an instant: in a rolling account that of
+// its bucket and of older ones. Newer ones would be short of it when it has left the window.
+func (a *Account) confirmed(at time.Time) Amount {
+	if !a.rolls() {
+		return a.Settled - a.Presumed
+	}
+	sum, last := Amount(0), a.Duration.bucketOf(at)
+	for _, b := range a.Buckets {
+		if b.Number <= last {
+			sum += b.Settled - b.Presumed
+		}
+	}
+	return sum
+}
+
+// bucket adds to the bucket of an instant. What is given back beyond the bucket's own comes from those before,
+// the newest first. The buckets are never changed in place: clones share them.
 func (a *Account) bucket(at time.Time, settled, presumed Amount) {
 	if settled == 0 && presumed == 0 {
 		return
@@ -104,6 +122,11 @@ func (a *Account) bucket(at time.Time, settled, presumed Amount) {
 	}
 	if !added {
 		kept = append(kept, Bucket{Number: number, Settled: settled, Presumed: presumed})
+	}
+	for i := len(kept) - 1; i > 0; i-- {
+		if missing := kept[i].Presumed - kept[i].Settled; missing > 0 {
+			kept[i].Settled, kept[i-1].Settled = kept[i].Settled+missing, kept[i-1].Settled-missing
+		}
 	}
 	a.Buckets = slices.DeleteFunc(kept, func(b Bucket) bool { return b.Settled == 0 && b.Presumed == 0 })
 	if len(a.Buckets) == 0 {

@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,7 +106,7 @@ func show(version int64, e Event) string {
 	name := string(TypeOf(e))
 	switch e := e.(type) { //nolint:gochecksumtype // the others are shown as their JSON
 	case WindowOpened:
-		return fmt.Sprintf("#%d %s %s %s..%s limit %s", version, name, e.Budget, e.Start.Format(minute), e.End.Format(minute), e.Limit)
+		return fmt.Sprintf("#%d %s %s %s..%s limit %s%s", version, name, e.Budget, e.Start.Format(minute), e.End.Format(minute), e.Limit, seeded(e))
 	case UsageReserved:
 		return fmt.Sprintf("#%d %s %s %s%s", version, name, e.Reservation, e.Amount, balances(e.Postings))
 	case UsageSettled:
@@ -121,15 +122,58 @@ func show(version int64, e Event) string {
 	case UsageSettledLate:
 		return fmt.Sprintf("#%d %s %s %s→%s by %s %s%s", version, name, e.Reservation, e.WasCharged, e.Charged, e.Delta, e.Basis, balances(e.Postings))
 	case BudgetChanged:
-		return fmt.Sprintf("#%d %s %s %s→%s %s%s", version, name, e.Budget, e.OldLimit, e.Limit, e.Source, balances(e.Postings))
+		return fmt.Sprintf("#%d %s %s %s→%s %s%s%s", version, name, e.Budget, e.OldLimit, e.Limit, e.Source, raised(e), balances(e.Postings))
 	case BudgetDefined:
-		return fmt.Sprintf("#%d %s %s %s %s %s", version, name, e.Budget, e.Period, e.Limit, e.Source)
+		text := fmt.Sprintf("#%d %s %s %s %s %s", version, name, e.Budget, e.Period, e.Limit, e.Source)
+		if e.Scope != (Scope{}) {
+			text += " " + e.Scope.String()
+		}
+		if e.Period == Custom {
+			text += " " + e.Start.Format(minute) + ".." + e.End.Format(minute)
+		}
+		return text
+	case BudgetThresholdCrossed:
+		return fmt.Sprintf("#%d %s %s #%d at %d%% with %s of %s", version, name, e.Budget, e.Account, e.Threshold/10_000, e.Use, e.Limit)
+	case WindowSlid:
+		return fmt.Sprintf("#%d %s %s by %s%s", version, name, e.Budget, e.Aged, balances(e.Postings))
+	case ReservationExtended:
+		return fmt.Sprintf("#%d %s %s by %s to %s until %s%s", version, name, e.Reservation, e.Added, e.Amount, e.ExpiresAt.Format(minute), balances(e.Postings))
+	case UsageAdjusted:
+		return fmt.Sprintf("#%d %s %s by %s%s", version, name, cmp.Or(e.Reservation, "nothing"), e.Delta, balances(e.Postings))
 	}
 	body, err := EncodeEvent(e)
 	if err != nil {
 		return err.Error()
 	}
 	return fmt.Sprintf("#%d %s %s", version, name, body)
+}
+
+// seeded writes what a window had cost before it was opened: spent(presumed?)+held, and what it adopted.
+func seeded(e WindowOpened) string {
+	if e.Settled == 0 && e.Held == 0 && len(e.Adopted) == 0 {
+		return ""
+	}
+	text := " with " + e.Settled.String()
+	if e.Presumed != 0 {
+		text += fmt.Sprintf("(%s?)", e.Presumed)
+	}
+	text += "+" + e.Held.String()
+	if len(e.Adopted) > 0 {
+		text += fmt.Sprint(" adopted ", strings.Trim(fmt.Sprint(e.Adopted), "[]"))
+	}
+	return text
+}
+
+// raised writes the raises that are part of a limit, and why it changed.
+func raised(e BudgetChanged) string {
+	text := ""
+	for _, r := range e.Raises {
+		text += fmt.Sprintf(" +%s until %s", r.By, r.Until.Format("2006-01-02T15:04"))
+	}
+	if e.Reason != "" {
+		text += " (" + e.Reason + ")"
+	}
+	return text
 }
 
 // balances writes postings as [#account spent+held/limit], with ? for the presumed part and ! for forced.

@@ -99,7 +99,9 @@ func (s *State) AdoptAccount(a Account) {
 func (s *State) AdoptReservation(r Reservation) {
 	s.Open[r.Reservation] = r
 	if r.Idempotency != "" {
-		s.AdoptAttempt(r.attempt())
+		if a := r.attempt(); !s.Attempts[a.AttemptKey].At.After(a.At) {
+			s.AdoptAttempt(a)
+		}
 	}
 	for _, id := range r.Accounts {
 		if a, ok := s.Accounts[id]; ok {
@@ -164,7 +166,7 @@ func (s State) Balances(at time.Time) []Balance {
 	balances := make([]Balance, 0, len(s.Budgets))
 	for _, b := range s.Budgets {
 		b = b.at(at)
-		window, account, ok := s.windowOf(b, at)
+		window, account, ok := s.windowOf(&b, at)
 		if !ok {
 			continue
 		}
@@ -184,7 +186,7 @@ func (s State) Balances(at time.Time) []Balance {
 
 // windowOf is the window of a budget at an instant, and its account if the window is open already. It is
 // false where the budget has no window.
-func (s State) windowOf(b Budget, at time.Time) (Window, *Account, bool) {
+func (s State) windowOf(b *Budget, at time.Time) (Window, *Account, bool) {
 	current := s.Accounts[s.Current[b.ID]]
 	if current != nil && current.Window.Contains(at) {
 		return current.Window, current, true

@@ -3,6 +3,7 @@ package domain_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	. "github.com/budgetguard/budgetguard/domain"
 )
@@ -33,9 +34,9 @@ func TestACloneSharesNothingThatEvolveChanges(t *testing.T) {
 func TestBalancesShowEveryBudgetAlsoBeforeItsFirstRequest(t *testing.T) {
 	t.Parallel()
 	st := newStage(t)
-	mustDo(t, st, budget(Monthly, "10"), reserve("r", "3"), presume("r"), reserve("q", "4"), budget(Daily, "7"))
+	mustDo(t, st, budget(Monthly, "10"), reserve("r", "3"), presume("r"), reserve("q", "4"), 24*time.Hour, budget(Daily, "7"))
 	month := Window{Start: at("2026-11-01"), End: at("2026-12-01")}
-	day := Window{Start: at("2026-11-22"), End: at("2026-11-23")}
+	day := Window{Start: at("2026-11-23"), End: at("2026-11-24")}
 	got := st.state.Balances(st.now)
 	if len(got) != 2 {
 		t.Fatalf("got %+v", got)

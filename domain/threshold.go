@@ -70,6 +70,14 @@ func crossings(b Budget, a Account) []Event {
 	return events
 }
 
+// rearm lets the thresholds above what is left of the spend be crossed again. Clones share the old list.
+func (a *Account) rearm() {
+	a.Crossed = slices.DeleteFunc(slices.Clone(a.Crossed), func(t Threshold) bool { return !t.reached(a.Settled, a.Limit) })
+	if len(a.Crossed) == 0 {
+		a.Crossed = nil
+	}
+}
+
 // told adds to events the thresholds that their postings cross.
 func (s State) told(events []Event, postings []Posting) []Event {
 	for _, p := range postings {

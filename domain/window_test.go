@@ -88,14 +88,14 @@ func checkWindow(t *testing.T, p Period, zone, when, start, end string) {
 	}
 }
 
-func TestPeriodsNotBuiltAreRefused(t *testing.T) {
+func TestPeriodsAreKnownByName(t *testing.T) {
 	t.Parallel()
-	for _, p := range CalendarPeriods() {
+	for _, p := range append(CalendarPeriods(), Custom, Rolling) {
 		if got, err := ParsePeriod(string(p)); err != nil || got != p {
 			t.Errorf("%s = %s, %v", p, got, err)
 		}
 	}
-	for _, text := range []string{"custom", "rolling", "", "Daily", "fortnightly"} {
+	for _, text := range []string{"", "Daily", "fortnightly", "customs"} {
 		if _, err := ParsePeriod(text); !errors.Is(err, ErrPeriod) {
 			t.Errorf("%q: got %v; want ErrPeriod", text, err)
 		}

@@ -189,7 +189,7 @@ func TestDatabaseRefusesWhatGoMustNotDecide(t *testing.T) {
 			return d.follow(e)
 		}},
 		{"closing a hold that is not there", "BG002", func() eventstore.Append { return d.follow(closing(newID())) }},
-		{"closing a hold twice", "BG002", func() eventstore.Append { return d.follow(closing(open.Reservation), closing(open.Reservation)) }},
+		{"closing a hold twice", "23505", func() eventstore.Append { return d.follow(closing(open.Reservation), closing(open.Reservation)) }},
 		{"opening a hold twice", "23505", func() eventstore.Append {
 			e := d.hold(20)
 			e.Reservation = open.Reservation

@@ -69,7 +69,7 @@ func TestEveryWayAReservationCanGo(t *testing.T) {
 	}
 	for _, c := range []domain.Command{
 		settle(overrun.Reservation, 15), settle(newID(), 1), settle("no-uuid", 1),
-		domain.Release{Reservation: "no-uuid"},
+		domain.Release{Reservation: "no-uuid", Reason: domain.ReleasedNotSent},
 		domain.Expire{Reservation: "no-uuid"},
 		settle(free.Reservation, 60),
 	} {
@@ -161,7 +161,7 @@ func TestDefinitionsAreTheSameColdAndWarm(t *testing.T) {
 		domain.SuspendTenant{Reason: "unpaid"},
 		domain.SetRateLimit{},
 		domain.ResumeTenant{},
-		domain.Release{Reservation: kept.Reservation},
+		domain.Release{Reservation: kept.Reservation, Reason: domain.ReleasedNotSent},
 	} {
 		if len(do(t, l, tenant, c)) == 0 {
 			t.Errorf("%T recorded nothing", c)

@@ -42,7 +42,9 @@ const (
 	LawSums        Law = "sums"        // held is the sum of the open reservations, settled that of the charges
 	LawClosing     Law = "closing"     // a reservation is closed at most once, on the accounts it was opened on
 	LawWindow      Law = "window"      // a reservation counts in the windows that contain it; windows do not overlap
-	LawBudgets     Law = "budgets"     // a reservation posts to every budget of the tenant
+	LawBudgets     Law = "budgets"     // a reservation posts to every budget that it matches
+	LawSeed        Law = "seed"        // a new budget begins with what its window had spent and held
+	LawThreshold   Law = "threshold"   // a threshold is told of when it is reached, once a window
 	LawIdempotency Law = "idempotency" // an idempotency key pays for one reservation that is not released
 	LawRows        Law = "rows"        // the tables are what the events say
 	LawUsage       Law = "usage"       // the usage rows are what the events say, up to their cursor
@@ -102,6 +104,8 @@ func (r Report) Err() error {
 type verifier struct {
 	opts Options
 
+	now time.Time // the database's, when the check began
+
 	mu     sync.Mutex
 	report Report
 }
@@ -128,7 +132,7 @@ func snapshot() pgx.TxOptions {
 
 func (v *verifier) run(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx) error {
 	var name string
-	if err := tx.QueryRow(ctx, `select pg_export_snapshot()`).Scan(&name); err != nil {
+	if err := tx.QueryRow(ctx, `select pg_export_snapshot(), now()`).Scan(&name, &v.now); err != nil {
 		return fmt.Errorf("export the snapshot: %w", err)
 	}
 	heads := make(chan head)

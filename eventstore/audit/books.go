@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -26,7 +27,17 @@ type account struct {
 	// charged is settled again, as the sum of what the events say was charged; trusted no further than
 	// it can be checked, since a lying posting must not move it.
 	charged domain.Amount
+	crossed []domain.Threshold
+
+	// Of a rolling account: its duration, what was charged by the time it was reserved at, and the first
+	// part of its time that still counts.
+	duration domain.Length
+	parts    map[int64]part
+	oldest   int64
 }
+
+// part is what a part of a rolling window had charged.
+type part struct{ settled, presumed domain.Amount }
 
 func (a *account) use() domain.Amount { return a.held + a.settled }
 
@@ -36,7 +47,8 @@ type hold struct {
 	version         int64
 	at, expires     time.Time
 	accounts        []domain.AccountID
-	key             digest
+	of              domain.Request
+	released        bool
 }
 
 func newBooks() books {
@@ -51,12 +63,48 @@ func newBooks() books {
 // move is what an event adds to each account it posts to.
 type move struct {
 	held, settled, presumed domain.Amount
+	// at is when the reservation was made, by which a rolling account counts what was charged.
+	at time.Time
 	// limit, if set, is what the event makes of the limit.
 	limit *domain.Amount
 	// strict events may never leave use above the limit, whatever was before.
 	strict bool
-	// free events may correct what was presumed in a way only their postings tell.
-	free bool
+}
+
+// of is the move as an account counts it: what left a rolling window moves nothing any more.
+func (m move) of(a *account) move {
+	if a.duration == 0 || m.at.IsZero() || (m.settled == 0 && m.presumed == 0) {
+		return m
+	}
+	number := partOf(m.at, a.duration)
+	if number < a.oldest {
+		m.settled, m.presumed = 0, 0
+		return m
+	}
+	p := a.parts[number]
+	a.parts[number] = part{settled: p.settled + m.settled, presumed: p.presumed + m.presumed}
+	a.carry()
+	return m
+}
+
+// carry takes what a credit gave back beyond its own part from the parts before, the newest first.
+func (a *account) carry() {
+	numbers := slices.Sorted(maps.Keys(a.parts))
+	for i := len(numbers) - 1; i > 0; i-- {
+		p, before := a.parts[numbers[i]], a.parts[numbers[i-1]]
+		if missing := p.presumed - p.settled; missing > 0 {
+			a.parts[numbers[i]] = part{settled: p.settled + missing, presumed: p.presumed}
+			a.parts[numbers[i-1]] = part{settled: before.settled - missing, presumed: before.presumed}
+		}
+	}
+	maps.DeleteFunc(a.parts, func(_ int64, p part) bool { return p == part{} })
+}
+
+// partOf is the number of the part of a rolling window that holds an instant: its sixtieths are numbered
+// from 1970 on.
+func partOf(at time.Time, duration domain.Length) int64 {
+	width := time.Duration(duration).Microseconds() / 60
+	return (at.UnixMicro() - ((at.UnixMicro()%width)+width)%width) / width
 }
 
 // postings checks what an event made of its accounts and takes it over.
@@ -79,10 +127,8 @@ func (f *fold) posting(r domain.Recorded, a *account, p domain.Posting, m move) 
 	if m.limit != nil {
 		limit = *m.limit
 	}
+	m = m.of(a)
 	presumed := a.presumed + m.presumed
-	if m.free {
-		presumed = p.Presumed
-	}
 	if p.Budget != a.budget || p.Limit != limit || p.Held != a.held+m.held || p.Settled != a.settled+m.settled || p.Presumed != presumed {
 		f.violated(r.Version, LawPosting, "account %d of %s: limit %s, held %s, settled %s, presumed %s; before and what the event moved give %s, %s, %s, %s",
 			p.Account, p.Budget, p.Limit, p.Held, p.Settled, p.Presumed, limit, a.held+m.held, a.settled+m.settled, presumed)
@@ -118,31 +164,136 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 	if before, ok := f.books.accounts[f.books.newest[e.Budget]]; ok && e.Start.Before(before.window.End) {
 		f.violated(r.Version, LawWindow, "the window of %s from %s overlaps the one before", e.Budget, e.Start.Format(time.RFC3339))
 	}
-	i := slices.IndexFunc(f.state.Budgets, func(b domain.Budget) bool { return b.ID == e.Budget })
+	b, ok := f.budget(e.Budget)
 	switch {
-	case i < 0:
+	case !ok:
 		f.violated(r.Version, LawWindow, "there is no budget %s", e.Budget)
-	case f.state.Budgets[i].Limit != e.Limit || f.state.Budgets[i].Period != e.Period:
-		f.violated(r.Version, LawWindow, "it opens %s with a limit of %s, the budget's is %s", e.Budget, e.Limit, f.state.Budgets[i].Limit)
+	case b.Limit != e.Limit || b.Period != e.Period || b.Span.Duration != e.Duration:
+		f.violated(r.Version, LawWindow, "it opens %s with a limit of %s, the budget's is %s", e.Budget, e.Limit, b.Limit)
 	}
-	held := domain.Amount(0)
-	for _, id := range e.Adopted {
-		held += f.books.open[id].amount
-	}
-	if e.Held != held || e.Settled < 0 || e.Presumed < 0 || e.Presumed > e.Settled {
-		f.violated(r.Version, LawPosting, "it opens with %s held; the reservations it adopts have %s", e.Held, held)
-	}
-	f.books.accounts[e.Account] = &account{
+	a := &account{
 		budget: e.Budget, period: e.Period, window: domain.Window{Start: e.Start, End: e.End},
 		limit: e.Limit, held: e.Held, settled: e.Settled, presumed: e.Presumed, charged: e.Settled,
-		cap: max(e.Limit, e.Held+e.Settled), version: r.Version,
+		cap: max(e.Limit, e.Held+e.Settled), version: r.Version, duration: e.Duration,
 	}
-	f.books.newest[e.Budget] = e.Account
+	if a.duration != 0 {
+		a.parts, a.oldest = map[int64]part{}, partOf(e.Start, e.Duration)
+		for _, b := range e.Buckets {
+			a.parts[b.Number] = part{settled: b.Settled, presumed: b.Presumed}
+		}
+	}
+	f.books.accounts[e.Account], f.books.newest[e.Budget] = a, e.Account
+	f.adopted(r, e, b)
+	if e.Settled != 0 || len(e.Buckets) > 0 {
+		f.seeds = append(f.seeds, seed{version: r.Version, scope: b.Scope, event: e})
+	}
+}
+
+// budget is a budget in force.
+func (f *fold) budget(id domain.BudgetID) (domain.Budget, bool) {
+	i := slices.IndexFunc(f.state.Budgets, func(b domain.Budget) bool { return b.ID == id })
+	if i < 0 {
+		return domain.Budget{}, false
+	}
+	return f.state.Budgets[i], true
+}
+
+// adopted checks that a window which opens late counts every reservation that belongs to it, and takes
+// them over.
+func (f *fold) adopted(r domain.Recorded, e domain.WindowOpened, b domain.Budget) {
+	var held, presumed domain.Amount
+	want := map[domain.ReservationID]bool{}
+	for id, h := range f.books.open {
+		if b.Scope.Matches(h.of) && (e.Duration != 0 || (domain.Window{Start: e.Start, End: e.End}).Contains(h.at)) {
+			held += h.amount
+			want[id] = true
+		}
+	}
+	for id, h := range f.books.presumed {
+		if b.Scope.Matches(h.of) && (domain.Window{Start: e.Start, End: e.End}).Contains(h.at) {
+			presumed += h.charged
+			want[id] = true
+		}
+	}
+	if e.Held != held || e.Presumed != presumed || e.Settled < e.Presumed {
+		f.violated(r.Version, LawPosting, "it opens with %s held and %s presumed; what belongs to it has %s and %s", e.Held, e.Presumed, held, presumed)
+	}
+	for _, id := range e.Adopted {
+		f.adopt(e.Account, id)
+		if h, ok := f.books.presumed[id]; !want[id] && (!ok || !h.released) {
+			f.violated(r.Version, LawSeed, "it adopts reservation %s, which does not belong to it", id)
+		}
+		delete(want, id)
+	}
+	for id := range want {
+		if h, ok := f.books.presumed[id]; !ok || !h.released { // one that was given back may be forgotten by now
+			f.violated(r.Version, LawSeed, "it does not adopt reservation %s", id)
+		}
+	}
+}
+
+func (f *fold) adopt(account domain.AccountID, id domain.ReservationID) {
+	for _, m := range []map[domain.ReservationID]hold{f.books.open, f.books.presumed} {
+		if h, ok := m[id]; ok {
+			h.accounts = append(slices.Clip(h.accounts), account)
+			m[id] = h
+		}
+	}
+}
+
+// slid checks what left a rolling window and takes it out.
+func (f *fold) slid(r domain.Recorded, e domain.WindowSlid) {
+	a, ok := f.books.accounts[e.Account]
+	if !ok || a.duration == 0 {
+		f.violated(r.Version, LawPosting, "account %d does not roll", e.Account)
+		return
+	}
+	if want := partOf(r.Time.Add(-time.Duration(a.duration)), a.duration); e.Oldest > want || e.Oldest < a.oldest {
+		f.violated(r.Version, LawWindow, "account %d: part %d is not over; the oldest that counts is %d", e.Account, e.Oldest, want)
+	}
+	var m move
+	for number, p := range a.parts {
+		if number < e.Oldest {
+			m.settled, m.presumed = m.settled-p.settled, m.presumed-p.presumed
+			delete(a.parts, number)
+		}
+	}
+	if e.Aged != -m.settled {
+		f.violated(r.Version, LawPosting, "account %d: %s left the window, not %s", e.Account, -m.settled, e.Aged)
+	}
+	a.oldest = e.Oldest
+	f.postings(r, e.Postings, m)
+	a.crossed = slices.DeleteFunc(a.crossed, func(t domain.Threshold) bool { return !reached(t, a) })
+}
+
+// reached tells whether an account has spent a share of its limit. Float is exact enough to doubt by.
+func reached(t domain.Threshold, a *account) bool {
+	const whole, doubt = 1e6, 1e-9
+	spent, want := float64(a.settled), float64(t)/whole*float64(a.limit)
+	return a.settled > 0 && spent >= want*(1-doubt)
+}
+
+// crossed checks that a threshold was reached, and not told of before.
+func (f *fold) crossed(r domain.Recorded, e domain.BudgetThresholdCrossed) {
+	a, ok := f.books.accounts[e.Account]
+	if !ok || a.budget != e.Budget {
+		f.violated(r.Version, LawThreshold, "account %d is not of budget %s", e.Account, e.Budget)
+		return
+	}
+	if slices.Contains(a.crossed, e.Threshold) {
+		f.violated(r.Version, LawThreshold, "account %d crossed %d before", e.Account, e.Threshold)
+	}
+	if b, ok := f.budget(e.Budget); !ok || !slices.Contains(b.AlertsAt, e.Threshold) {
+		f.violated(r.Version, LawThreshold, "budget %s has no threshold %d", e.Budget, e.Threshold)
+	}
+	if !reached(e.Threshold, a) || e.Use != a.settled || e.Limit != a.limit {
+		f.violated(r.Version, LawThreshold, "account %d has spent %s of %s: that is not %d", e.Account, a.settled, a.limit, e.Threshold)
+	}
+	a.crossed = append(a.crossed, e.Threshold)
 }
 
 func (f *fold) budgetChanged(r domain.Recorded, e domain.BudgetChanged) {
-	i := slices.IndexFunc(f.state.Budgets, func(b domain.Budget) bool { return b.ID == e.Budget })
-	if i < 0 || f.state.Budgets[i].Limit != e.OldLimit {
+	if b, ok := f.budget(e.Budget); !ok || b.Limit != e.OldLimit {
 		f.violated(r.Version, LawBudgets, "budget %s does not have the old limit of %s", e.Budget, e.OldLimit)
 	}
 	newest := f.books.newest[e.Budget]
@@ -168,7 +319,9 @@ func (f *fold) sums() {
 	}
 	for _, h := range f.books.presumed {
 		for _, id := range h.accounts {
-			presumed[id] += h.charged
+			if a, ok := f.books.accounts[id]; ok && (a.duration == 0 || partOf(h.at, a.duration) >= a.oldest) {
+				presumed[id] += h.charged
+			}
 		}
 	}
 	for id, a := range f.books.accounts {

@@ -10,6 +10,6 @@
 // # What it costs
 //
 // The events are read once, a chunk at a time. Memory holds what is open of at most two tenants: their
-// reservations, presumptions, definitions, the idempotency keys of the last week, and one small row for
+// reservations, presumptions, definitions, the idempotency keys of a week, and one small row for
 // each window a budget ever had.
 package audit

@@ -2,53 +2,60 @@ package audit
 
 import (
 	"crypto/sha256"
-	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
 )
 
-// keyLife is how long an idempotency key means the same request. Older ones are forgotten here too, so
+// digest stands for an idempotency key and its scope, as in the table attempt.
+type digest [sha256.Size]byte
+
+// keyring knows what idempotency keys stand for. Those older than their life are forgotten here too, so
 // that memory is bounded by a week of requests that carry one.
-const keyLife = 7 * 24 * time.Hour
-
-// digest stands for an idempotency key of an API key; the zero digest for none. 16 bytes of SHA-256 are
-// more than chance can collide.
-type digest [16]byte
-
-// keyring knows which idempotency keys have a reservation that was not released.
 type keyring struct {
-	taken map[digest]int64 // the version that took it
+	taken map[digest]taking
 	order []taking
 }
 
+// taking is the request that has a key.
 type taking struct {
 	key     digest
 	version int64
-	at      time.Time
+	domain.Attempt
 }
 
-func newKeyring() keyring { return keyring{taken: map[digest]int64{}} }
+func newKeyring() keyring { return keyring{taken: map[digest]taking{}} }
 
-// take gives the key of a request to its reservation.
-func (k *keyring) take(f *fold, r domain.Recorded, of domain.Request) digest {
-	if of.Idempotency == "" {
-		return digest{}
+// see follows the idempotency key of an event: it pays for one request that is not released.
+func (k *keyring) see(f *fold, r domain.Recorded) {
+	a, ok := domain.AttemptAfter(r)
+	if !ok {
+		return
 	}
-	for len(k.order) > 0 && r.Time.Sub(k.order[0].at) > keyLife {
-		if oldest := k.order[0]; k.taken[oldest.key] == oldest.version {
+	key := digest(eventstore.AttemptDigest(a.AttemptKey))
+	before, used := k.taken[key]
+	switch takes := a.State == domain.AttemptHeld || a.State == domain.AttemptAdjusted; {
+	case takes:
+		if used && r.Time.Sub(before.At) <= domain.AttemptLife {
+			f.violated(r.Version, LawIdempotency, "the key %.80q pays for version %d already", a.Idempotency, before.version)
+		}
+		k.put(taking{key: key, version: r.Version, Attempt: a})
+	case used && before.Reservation != a.Reservation: // it pays for another request by now
+	case a.State == "":
+		delete(k.taken, key)
+	default:
+		a.Version = before.Version
+		k.put(taking{key: key, version: before.version, Attempt: a})
+	}
+}
+
+func (k *keyring) put(t taking) {
+	for len(k.order) > 0 && t.At.Sub(k.order[0].At) > domain.AttemptLife {
+		if oldest := k.order[0]; k.taken[oldest.key].Reservation == oldest.Reservation {
 			delete(k.taken, oldest.key)
 		}
 		k.order = k.order[1:]
 	}
-	sum := sha256.Sum256([]byte(string(of.KeyID) + "\x00" + of.Idempotency))
-	key := digest(sum[:16])
-	if version, ok := k.taken[key]; ok {
-		f.violated(r.Version, LawIdempotency, "the key %.80q pays for version %d already", of.Idempotency, version)
-	}
-	k.taken[key] = r.Version
-	k.order = append(k.order, taking{key: key, version: r.Version, at: r.Time})
-	return key
+	k.taken[t.key] = t
+	k.order = append(k.order, t)
 }
-
-// free gives a key back with the reservation that was released.
-func (k *keyring) free(key digest) { delete(k.taken, key) }

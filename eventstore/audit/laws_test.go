@@ -138,7 +138,7 @@ func TestLyingEventIsFoundThoughTheChainHolds(t *testing.T) {
 			opened.Account, opened.Start, opened.End = 15, noon(), noon().Add(time.Hour)
 			opened.Limit = 40
 			h.events = append(h.events, domain.Recorded{Version: 15, Time: h.at.Add(time.Hour), Event: opened})
-		}, "window 15"},
+		}, "window 15, posting 15, seed 15"},
 		"a budget that is left out": {func(h *history) {
 			edit(h, 13, func(e *domain.UsageReserved) { e.Postings = nil })
 		}, "budgets 13, …"},

@@ -20,21 +20,26 @@ func (f *fold) reserved(r domain.Recorded, e domain.UsageReserved) {
 	}
 	f.applies(r, e)
 	f.postings(r, e.Postings, move{held: e.Amount, strict: true})
-	h := hold{amount: e.Amount, version: r.Version, at: r.Time, expires: e.ExpiresAt, accounts: accountsOf(e.Postings)}
-	h.key = f.keys.take(f, r, e.Request)
-	f.books.open[id] = h
+	f.books.open[id] = hold{amount: e.Amount, version: r.Version, at: r.Time, expires: e.ExpiresAt, accounts: accountsOf(e.Postings), of: e.Request}
 }
 
-// applies checks that a reservation counts in the newest window of every tenant-wide budget, which
-// contains it, and nowhere else. Narrower budgets are not decided yet; one that posts must exist.
+// maxAccounts is how many budgets can apply to one request.
+const maxAccounts = 16
+
+// applies checks that a reservation counts in the newest window of every budget that it matches, which
+// contains it, and nowhere else.
 func (f *fold) applies(r domain.Recorded, e domain.UsageReserved) {
 	for _, b := range f.state.Budgets {
-		if b.Scope == (domain.Scope{}) && !slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Budget == b.ID }) {
-			f.violated(r.Version, LawBudgets, "it does not count in budget %s", b.ID)
+		matches := b.Scope.Matches(e.Request) && (b.Period != domain.Custom || b.Window.Contains(r.Time))
+		if counts := slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Budget == b.ID }); matches != counts {
+			f.violated(r.Version, LawBudgets, "budget %s: matches %v, counts %v", b.ID, matches, counts)
 		}
 	}
+	if len(e.Postings) > maxAccounts {
+		f.violated(r.Version, LawBudgets, "it counts in %d budgets", len(e.Postings))
+	}
 	for _, p := range e.Postings {
-		if !slices.ContainsFunc(f.state.Budgets, func(b domain.Budget) bool { return b.ID == p.Budget }) {
+		if _, ok := f.budget(p.Budget); !ok {
 			f.violated(r.Version, LawBudgets, "it counts in budget %s, which is not in force", p.Budget)
 		}
 		if f.books.newest[p.Budget] != p.Account {
@@ -63,7 +68,7 @@ func (f *fold) extended(r domain.Recorded, e domain.ReservationExtended) {
 		f.violated(r.Version, LawPosting, "reservation %s of %s plus %s is not %s", e.Reservation, h.amount, e.Added, e.Amount)
 	}
 	f.samePlace(r, e.Request, e.ReservedAt, h, e.Postings)
-	f.postings(r, e.Postings, move{held: e.Added, strict: true})
+	f.postings(r, e.Postings, move{held: e.Added, strict: e.Added > 0})
 	h.amount, h.expires = e.Amount, e.ExpiresAt
 	f.books.open[e.Reservation] = h
 }
@@ -73,7 +78,7 @@ func (f *fold) closed(r domain.Recorded, of domain.Request, at time.Time, amount
 	h, ok := f.books.open[of.Reservation]
 	if !ok {
 		f.violated(r.Version, LawClosing, "reservation %s is not open", of.Reservation)
-		return hold{amount: amount, at: at, version: r.Version, accounts: accountsOf(postings)}
+		return hold{amount: amount, at: at, version: r.Version, accounts: accountsOf(postings), of: of}
 	}
 	delete(f.books.open, of.Reservation)
 	if amount != h.amount {
@@ -94,7 +99,7 @@ func (f *fold) samePlace(r domain.Recorded, of domain.Request, at time.Time, h h
 
 func (f *fold) settled(r domain.Recorded, e domain.UsageSettled) {
 	h := f.closed(r, e.Request, e.ReservedAt, e.Reserved, e.Postings)
-	m := move{held: -h.amount, settled: e.Charged}
+	m := move{held: -h.amount, settled: e.Charged, at: h.at}
 	if e.Basis == domain.BasisPresumed {
 		m.presumed = e.Charged
 		h.charged = e.Charged
@@ -108,7 +113,8 @@ func (f *fold) settled(r domain.Recorded, e domain.UsageSettled) {
 
 func (f *fold) released(r domain.Recorded, e domain.ReservationReleased) {
 	h := f.closed(r, e.Request, e.ReservedAt, e.Reserved, e.Postings)
-	f.keys.free(h.key)
+	h.released = true
+	f.books.presumed[e.Reservation] = h
 	f.postings(r, e.Postings, move{held: -h.amount})
 }
 
@@ -122,7 +128,7 @@ func (f *fold) expired(r domain.Recorded, e domain.ReservationExpired) {
 	}
 	h.charged = e.Charged
 	f.books.presumed[e.Reservation] = h
-	f.postings(r, e.Postings, move{held: -h.amount, settled: e.Charged, presumed: e.Charged})
+	f.postings(r, e.Postings, move{held: -h.amount, settled: e.Charged, presumed: e.Charged, at: h.at})
 }
 
 func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
@@ -135,12 +141,38 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 	if e.WasCharged != h.charged || e.Charged < 0 || e.Delta != e.Charged-e.WasCharged {
 		f.violated(r.Version, LawPosting, "it makes %s of %s by %s; charged was %s", e.Charged, e.WasCharged, e.Delta, h.charged)
 	}
-	m := move{settled: e.Charged - h.charged, presumed: -h.charged}
+	m := move{settled: e.Charged - h.charged, presumed: -h.charged, at: h.at}
 	delete(f.books.presumed, e.Reservation)
 	if e.Basis == domain.BasisPresumed {
 		m.presumed += e.Charged
-		h.charged = e.Charged
+		h.charged, h.released = e.Charged, false
 		f.books.presumed[e.Reservation] = h
+	}
+	f.postings(r, e.Postings, m)
+}
+
+// adjusted checks a correction: of a reservation that is closed, in windows that contain it, or in those of
+// now of the tenant-wide budgets.
+func (f *fold) adjusted(r domain.Recorded, e domain.UsageAdjusted) {
+	m := move{settled: e.Delta, at: e.ReservedAt}
+	at := e.ReservedAt
+	if e.Reservation == "" {
+		m.at, at = r.Time, r.Time
+	}
+	h, presumed := f.books.presumed[e.Reservation]
+	switch _, open := f.books.open[e.Reservation]; {
+	case open:
+		f.violated(r.Version, LawClosing, "reservation %s is still open", e.Reservation)
+	case e.Confirmed && !presumed:
+		f.violated(r.Version, LawClosing, "reservation %s was not charged by presumption", e.Reservation)
+	case e.Confirmed:
+		m.presumed = -h.charged
+		delete(f.books.presumed, e.Reservation)
+	}
+	for _, p := range e.Postings {
+		if a, ok := f.books.accounts[p.Account]; ok && !a.window.Contains(at) && a.duration == 0 {
+			f.violated(r.Version, LawWindow, "its time is outside the window of account %d", p.Account)
+		}
 	}
 	f.postings(r, e.Postings, m)
 }

@@ -2,8 +2,11 @@ package audit
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,12 +23,21 @@ type (
 		Start, End                          int64
 		Limit, Held, Settled, Presumed, Cap int64
 		Version                             int64
+		Crossed                             string
+		Duration, Oldest                    int64
+		Buckets                             string
+		Slides                              int64
 	}
 	holdRow struct {
 		Opened, At      int64
 		Amount, Charged int64
 		Accounts        string
 		Expires         int64
+		Released        bool
+	}
+	attemptRow struct {
+		Fingerprint, Reservation, State string
+		At, Charged                     int64
 	}
 	tenantRow struct {
 		Name, Zone, RateLimit string
@@ -35,12 +47,17 @@ type (
 	keyRow struct {
 		Name, Prefix, Hash        string
 		Created, Expires, Revoked int64
-		Models, Tags              string
+		Models, Tags, Required    string
+		Suspended                 bool
+		OldHash                   string
+		OldUntil                  int64
 	}
 	budgetRow struct {
-		Period, Scope  string
-		Limit          int64
-		Alerts, Source string
+		Period, Span, Scope string
+		Start, End          int64
+		Limit, Lowers       int64
+		Raises              string
+		Alerts, Source      string
 	}
 )
 
@@ -48,26 +65,31 @@ type (
 // out together: one round trip a tenant.
 func compareRows(ctx context.Context, tx pgx.Tx, f *fold) error {
 	b := &pgx.Batch{}
-	queue(b, f, `select account_id::text, budget_id, period, win_start, win_end, limit_nano, held, settled, presumed, cap, version
-		from account where tenant_id = $1`, "account", f.accountRows(), scanAccount)
-	queue(b, f, `select reservation_id::text, opened, opened_ts, amount, 0::bigint, accounts, expires_at
-		from hold where tenant_id = $1`, "hold", holdRows(f.books.open), scanHold)
-	queue(b, f, `select reservation_id::text, opened, opened_ts, amount, charged, accounts, expires_at
-		from presumption where tenant_id = $1`, "presumption", holdRows(f.books.presumed), scanHold)
+	const columns = `account_id::text, budget_id, period, win_start, win_end, limit_nano, held, settled, presumed, cap, version,
+		crossed, duration_min, oldest_bucket, buckets, slides_at`
+	queue(b, f, `select `+columns+` from account where tenant_id = $1 union all select `+columns+` from account_archive where tenant_id = $1`,
+		"account", f.accountRows(), nil, scanAccount)
+	queue(b, f, `select reservation_id::text, opened, opened_ts, amount, 0::bigint, accounts, expires_at, false
+		from hold where tenant_id = $1`, "hold", holdRows(f.books.open), nil, scanHold)
+	queue(b, f, `select reservation_id::text, opened, opened_ts, amount, charged, accounts, expires_at, released
+		from presumption where tenant_id = $1`, "presumption", holdRows(f.books.presumed), f.purgedPresumption, scanHold)
+	queue(b, f, `select encode(key, 'hex'), fingerprint, reservation_id, state, at, charged
+		from attempt where tenant_id = $1`, "attempt", f.attemptRows(), f.purgedAttempt, scanAttempt)
 	queue(b, f, `select tenant_id, name, zone, coalesce(rate_limit::text, ''), suspended, ever_keyed, created_at, version
-		from tenant where tenant_id = $1`, "tenant", f.tenantRows(), scanTenant)
-	queue(b, f, `select key_id, name, prefix, key_hash, created_at, expires_at, revoked_at, models, tags
-		from api_key where tenant_id = $1`, "api_key", f.keyRows(), scanKey)
-	queue(b, f, `select budget_id, period, scope, limit_nano, alerts_ppm, source
-		from budget where tenant_id = $1`, "budget", f.budgetRows(), scanBudget)
+		from tenant where tenant_id = $1`, "tenant", f.tenantRows(), nil, scanTenant)
+	queue(b, f, `select key_id, name, prefix, key_hash, created_at, expires_at, revoked_at, models, tags, required_tags, suspended, coalesce(old_hash, ''), old_until
+		from api_key where tenant_id = $1`, "api_key", f.keyRows(), nil, scanKey)
+	queue(b, f, `select budget_id, period, span, scope, win_start, win_end, limit_nano, raises, lowers_at, alerts_ppm, source
+		from budget where tenant_id = $1`, "budget", f.budgetRows(), nil, scanBudget)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("compare the tables: %w", err)
 	}
 	return nil
 }
 
-// queue adds a query whose rows must be those expected, each under its key.
-func queue[R comparable](b *pgx.Batch, f *fold, sql, table string, expected map[string]R, scan func(pgx.Rows) (string, R, error)) {
+// queue adds a query whose rows must be those expected, each under its key. A row that purged tells of is so
+// old that housekeeping may have taken it, or not yet.
+func queue[R comparable](b *pgx.Batch, f *fold, sql, table string, expected map[string]R, purged func(R) bool, scan func(pgx.Rows) (string, R, error)) {
 	b.Queue(sql, string(f.tenant)).Query(func(rows pgx.Rows) error {
 		defer rows.Close()
 		for rows.Next() {
@@ -77,6 +99,7 @@ func queue[R comparable](b *pgx.Batch, f *fold, sql, table string, expected map[
 			}
 			want, ok := expected[key]
 			switch {
+			case !ok && purged != nil && purged(row):
 			case !ok:
 				f.violated(f.version, LawRows, "%s %s: a row that no event made: %+v", table, key, row)
 			case want != row:
@@ -85,28 +108,93 @@ func queue[R comparable](b *pgx.Batch, f *fold, sql, table string, expected map[
 			delete(expected, key)
 		}
 		for key, want := range expected {
+			if purged != nil && purged(want) {
+				continue
+			}
 			f.violated(f.version, LawRows, "%s %s: the row is missing: %+v", table, key, want)
 		}
 		return rows.Err()
 	})
 }
 
-func (f *fold) accountRows() map[string]accountRow {
-	rows := make(map[string]accountRow, len(f.books.accounts))
-	for id, a := range f.books.accounts {
-		rows[strconv.FormatInt(int64(id), 10)] = accountRow{
-			Budget: string(a.budget), Period: string(a.period), Start: a.window.Start.UnixMicro(), End: a.window.End.UnixMicro(),
-			Limit: int64(a.limit), Held: int64(a.held), Settled: int64(a.settled), Presumed: int64(a.presumed),
-			Cap: int64(a.cap), Version: a.version,
+// keptFor is how long a given back reservation, or an idempotency key, is kept at least.
+const keptFor = domain.AttemptLife
+
+func (f *fold) purgedPresumption(r holdRow) bool {
+	return r.Released && r.At < f.now.Add(-keptFor).UnixMicro()
+}
+
+func (f *fold) purgedAttempt(r attemptRow) bool { return r.At < f.now.Add(-keptFor).UnixMicro() }
+
+func (f *fold) attemptRows() map[string]attemptRow {
+	rows := make(map[string]attemptRow, len(f.keys.taken))
+	for key, t := range f.keys.taken {
+		rows[hex.EncodeToString(key[:])] = attemptRow{
+			Fingerprint: t.Fingerprint, Reservation: string(t.Reservation), State: string(t.State), At: t.At.UnixMicro(), Charged: int64(t.Charged),
 		}
 	}
 	return rows
 }
 
+func scanAttempt(rows pgx.Rows) (key string, r attemptRow, err error) {
+	var at time.Time
+	err = rows.Scan(&key, &r.Fingerprint, &r.Reservation, &r.State, &at, &r.Charged)
+	r.At = at.UnixMicro()
+	return key, r, err
+}
+
+func (f *fold) accountRows() map[string]accountRow {
+	rows := make(map[string]accountRow, len(f.books.accounts))
+	for id, a := range f.books.accounts {
+		row := accountRow{
+			Budget: string(a.budget), Period: string(a.period), Start: a.window.Start.UnixMicro(), End: a.window.End.UnixMicro(),
+			Limit: int64(a.limit), Held: int64(a.held), Settled: int64(a.settled), Presumed: int64(a.presumed),
+			Cap: int64(a.cap), Version: a.version, Crossed: crossedText(a.crossed),
+		}
+		if a.duration != 0 {
+			row.Duration, row.Oldest = int64(time.Duration(a.duration)/time.Minute), a.oldest
+			row.Buckets, row.Slides = a.partsText()
+		}
+		rows[strconv.FormatInt(int64(id), 10)] = row
+	}
+	return rows
+}
+
+func crossedText(thresholds []domain.Threshold) string {
+	sorted := slices.Clone(thresholds)
+	slices.Sort(sorted)
+	return fmt.Sprint(sorted)
+}
+
+// partsText are the parts of a rolling account as the table has them, and when the first one leaves.
+func (a *account) partsText() (text string, slides int64) {
+	triples := []int64{}
+	for _, number := range slices.Sorted(maps.Keys(a.parts)) {
+		p := a.parts[number]
+		if p.settled == 0 && p.presumed == 0 {
+			continue
+		}
+		if len(triples) == 0 {
+			width := time.Duration(a.duration).Microseconds() / 60
+			slides = (number+1)*width + time.Duration(a.duration).Microseconds()
+		}
+		triples = append(triples, number, int64(p.settled), int64(p.presumed))
+	}
+	return fmt.Sprint(triples), slides
+}
+
 func scanAccount(rows pgx.Rows) (key string, r accountRow, err error) {
 	var start, end time.Time
-	err = rows.Scan(&key, &r.Budget, &r.Period, &start, &end, &r.Limit, &r.Held, &r.Settled, &r.Presumed, &r.Cap, &r.Version)
-	r.Start, r.End = start.UnixMicro(), end.UnixMicro()
+	var slides *time.Time
+	var crossed []domain.Threshold
+	var buckets []int64
+	err = rows.Scan(&key, &r.Budget, &r.Period, &start, &end, &r.Limit, &r.Held, &r.Settled, &r.Presumed, &r.Cap, &r.Version,
+		&crossed, &r.Duration, &r.Oldest, &buckets, &slides)
+	r.Start, r.End, r.Slides = start.UnixMicro(), end.UnixMicro(), micros(slides)
+	r.Crossed = crossedText(crossed)
+	if buckets != nil {
+		r.Buckets = fmt.Sprint(buckets)
+	}
 	return key, r, err
 }
 
@@ -115,7 +203,7 @@ func holdRows(holds map[domain.ReservationID]hold) map[string]holdRow {
 	for id, h := range holds {
 		rows[strings.ToLower(string(id))] = holdRow{
 			Opened: h.version, At: h.at.UnixMicro(), Amount: int64(h.amount), Charged: int64(h.charged),
-			Accounts: fmt.Sprint(h.accounts), Expires: h.expires.UnixMicro(),
+			Accounts: fmt.Sprint(h.accounts), Expires: h.expires.UnixMicro(), Released: h.released,
 		}
 	}
 	return rows
@@ -124,7 +212,7 @@ func holdRows(holds map[domain.ReservationID]hold) map[string]holdRow {
 func scanHold(rows pgx.Rows) (key string, r holdRow, err error) {
 	var at, expires time.Time
 	var accounts []int64
-	err = rows.Scan(&key, &r.Opened, &at, &r.Amount, &r.Charged, &accounts, &expires)
+	err = rows.Scan(&key, &r.Opened, &at, &r.Amount, &r.Charged, &accounts, &expires, &r.Released)
 	r.At, r.Accounts, r.Expires = at.UnixMicro(), fmt.Sprint(accounts), expires.UnixMicro()
 	return key, r, err
 }
@@ -157,6 +245,7 @@ func (f *fold) keyRows() map[string]keyRow {
 		rows[string(id)] = keyRow{
 			Name: k.Name, Prefix: k.Prefix, Hash: k.Hash, Created: k.CreatedAt.UnixMicro(),
 			Expires: micros(k.ExpiresAt), Revoked: micros(k.RevokedAt), Models: fmt.Sprintf("%q", k.Models), Tags: sorted(k.Tags),
+			Required: fmt.Sprintf("%q", k.RequiredTags), Suspended: k.Suspended, OldHash: k.OldHash, OldUntil: micros(k.OldUntil),
 		}
 	}
 	return rows
@@ -164,12 +253,13 @@ func (f *fold) keyRows() map[string]keyRow {
 
 func scanKey(rows pgx.Rows) (key string, r keyRow, err error) {
 	var created time.Time
-	var expires, revoked *time.Time
-	var models []string
+	var expires, revoked, oldUntil *time.Time
+	var models, required []string
 	var tags map[string]string
-	err = rows.Scan(&key, &r.Name, &r.Prefix, &r.Hash, &created, &expires, &revoked, &models, &tags)
+	err = rows.Scan(&key, &r.Name, &r.Prefix, &r.Hash, &created, &expires, &revoked, &models, &tags, &required, &r.Suspended, &r.OldHash, &oldUntil)
 	r.Created, r.Expires, r.Revoked = created.UnixMicro(), micros(expires), micros(revoked)
 	r.Models, r.Tags = fmt.Sprintf("%q", models), sorted(tags)
+	r.Required, r.OldUntil = fmt.Sprintf("%q", required), micros(oldUntil)
 	return key, r, err
 }
 
@@ -196,18 +286,39 @@ func sorted(tags map[string]string) string {
 func (f *fold) budgetRows() map[string]budgetRow {
 	rows := make(map[string]budgetRow, len(f.state.Budgets))
 	for _, b := range f.state.Budgets {
-		rows[string(b.ID)] = budgetRow{
-			Period: string(b.Period), Scope: fmt.Sprintf("%+v", b.Scope), Limit: int64(b.Limit),
-			Alerts: fmt.Sprint(b.AlertsAt), Source: string(b.Source),
-		}
+		rows[string(b.ID)] = budgetRowOf(b)
 	}
 	return rows
 }
 
+func budgetRowOf(b domain.Budget) budgetRow {
+	row := budgetRow{
+		Period: string(b.Period), Span: fmt.Sprintf("%+v", b.Span), Scope: fmt.Sprintf("%+v", b.Scope), Limit: int64(b.Limit),
+		Alerts: fmt.Sprint(b.AlertsAt), Source: string(b.Source),
+	}
+	if !b.Window.End.IsZero() {
+		row.Start, row.End = b.Window.Start.UnixMicro(), b.Window.End.UnixMicro()
+	}
+	for i, raise := range b.Raises {
+		if until := raise.Until.UnixMicro(); i == 0 || until < row.Lowers {
+			row.Lowers = until
+		}
+		row.Raises += fmt.Sprintf("%d until %d;", raise.By, raise.Until.UnixMicro())
+	}
+	return row
+}
+
 func scanBudget(rows pgx.Rows) (key string, r budgetRow, err error) {
-	var scope domain.Scope
-	var alerts []int64
-	err = rows.Scan(&key, &r.Period, &scope, &r.Limit, &alerts, &r.Source)
-	r.Scope, r.Alerts = fmt.Sprintf("%+v", scope), fmt.Sprint(alerts)
+	var b domain.Budget
+	var start, end, lowers *time.Time
+	var alerts []domain.Threshold
+	var limit int64
+	err = rows.Scan(&key, &b.Period, &b.Span, &b.Scope, &start, &end, &limit, &b.Raises, &lowers, &alerts, &b.Source)
+	b.Limit, b.AlertsAt = domain.Amount(limit), alerts
+	if start != nil && end != nil {
+		b.Window = domain.Window{Start: *start, End: *end}
+	}
+	r = budgetRowOf(b)
+	r.Lowers = micros(lowers)
 	return key, r, err
 }

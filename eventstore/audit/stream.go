@@ -16,7 +16,7 @@ import (
 
 // stream checks one tenant.
 func (v *verifier) stream(ctx context.Context, tx pgx.Tx, h head) error {
-	f := newFold(h.tenant, func(version int64, law Law, format string, args ...any) {
+	f := newFold(h.tenant, v.now, func(version int64, law Law, format string, args ...any) {
 		v.violated(h.tenant, version, law, format, args...)
 	})
 	if err := v.openUsage(ctx, tx, f, h); err != nil {
@@ -45,6 +45,12 @@ func (v *verifier) stream(ctx context.Context, tx pgx.Tx, h head) error {
 		}
 	}
 	f.finish(h)
+	if f.last.After(f.now) {
+		f.now = f.last
+	}
+	if err := checkSeeds(ctx, tx, f); err != nil {
+		return err
+	}
 	if err := compareRows(ctx, tx, f); err != nil {
 		return err
 	}
@@ -100,11 +106,13 @@ type fold struct {
 	books books
 	keys  keyring
 	usage usage
+	seeds []seed
+	now   time.Time // of the check
 }
 
-func newFold(tenant domain.TenantID, violated func(int64, Law, string, ...any)) *fold {
+func newFold(tenant domain.TenantID, now time.Time, violated func(int64, Law, string, ...any)) *fold {
 	return &fold{
-		tenant: tenant, violated: violated,
+		tenant: tenant, violated: violated, now: now,
 		state: domain.NewState(tenant), hash: eventstore.Genesis(tenant),
 		books: newBooks(), keys: newKeyring(),
 	}
@@ -139,21 +147,23 @@ func (f *fold) add(s *stored) {
 // fold checks what the event says and takes it over.
 func (f *fold) fold(r domain.Recorded) {
 	f.usage.expect(f, r)
+	f.keys.see(f, r)
 	switch e := r.Event.(type) {
 	case domain.TenantCreated, domain.TenantChanged, domain.TenantSuspended, domain.TenantResumed,
-		domain.RateLimitChanged, domain.APIKeyIssued, domain.APIKeyRotated:
+		domain.RateLimitChanged, domain.APIKeyIssued:
 		f.defined = r.Version
 		f.state = domain.Evolve(f.state, r)
-	case domain.APIKeyRevoked, domain.BudgetDefined, domain.BudgetRetired:
+	case domain.APIKeyRevoked, domain.APIKeySuspended, domain.APIKeyResumed, domain.APIKeyRotated, domain.BudgetDefined, domain.BudgetRetired:
 		f.state = domain.Evolve(f.state, r)
 	case domain.BudgetChanged:
 		f.budgetChanged(r, e)
 		f.state = domain.Evolve(f.state, r)
 	case domain.BudgetThresholdCrossed:
+		f.crossed(r, e)
 	case domain.WindowOpened:
 		f.windowOpened(r, e)
 	case domain.WindowSlid:
-		f.postings(r, e.Postings, move{settled: -e.Aged})
+		f.slid(r, e)
 	case domain.UsageReserved, domain.ReservationExtended, domain.UsageSettled, domain.ReservationReleased,
 		domain.ReservationExpired, domain.UsageSettledLate, domain.UsageAdjusted:
 		f.life(r)
@@ -176,7 +186,7 @@ func (f *fold) life(r domain.Recorded) {
 	case domain.UsageSettledLate:
 		f.late(r, e)
 	case domain.UsageAdjusted:
-		f.postings(r, e.Postings, move{settled: e.Delta, free: true})
+		f.adjusted(r, e)
 	}
 }
 

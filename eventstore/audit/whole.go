@@ -11,7 +11,7 @@ import (
 
 // whole checks what no single stream shows: rows of tenants without a head, and the outbox.
 func (v *verifier) whole(ctx context.Context, tx pgx.Tx) error {
-	tables := []string{"event", "account", "hold", "presumption", "tenant", "api_key", "budget"}
+	tables := []string{"event", "account", "account_archive", "hold", "presumption", "attempt", "tenant", "api_key", "budget"}
 	if v.opts.UsageCursor != "" {
 		tables = append(tables, "usage_row")
 	}
