@@ -51,67 +51,135 @@ func (s *Server) retireBudget(ctx context.Context, c *call) (answer, error) {
 	return answer{}, err
 }
 
-// readBudgets reads budgets that were set by hand. The same period twice in one body is a mistake: the
+// raiseBudget lifts a limit for a while: to an instant, or as a top-up to the end of the present window.
+func (s *Server) raiseBudget(ctx context.Context, c *call) (answer, error) {
+	raise := domain.RaiseBudget{ID: domain.BudgetID(c.param("budgetId")), Actor: actor}
+	if by := c.body.amount("usd"); by != nil {
+		raise.By = *by
+	} else {
+		c.body.want("usd", "want by how many dollars the limit is raised, such as \"5.00\"")
+	}
+	if until := c.body.instant("until"); until != nil {
+		raise.Until = *until
+	}
+	raise.Reason = c.body.textOr("reason", "")
+	if err := c.body.problem(); err != nil {
+		return answer{}, err
+	}
+	if _, err := s.deps.Ledger.Do(ctx, c.tenant, raise); err != nil {
+		return answer{}, err
+	}
+	return s.budgetsOf(ctx, c)
+}
+
+// identity is what makes two budgets of a tenant one.
+type identity struct {
+	period     domain.Period
+	scope      domain.Scope
+	duration   domain.Length
+	start, end string
+}
+
+func identityOf(b domain.DefineBudget) identity {
+	return identity{period: b.Period, scope: b.Scope, duration: b.Span.Duration, start: b.Span.StartDate, end: b.Span.EndDate}
+}
+
+// readBudgets reads budgets that were set by hand. The same budget twice in one body is a mistake: the
 // second would silently win.
 func readBudgets(elements []fields) []domain.DefineBudget {
 	budgets := make([]domain.DefineBudget, 0, len(elements))
-	seen := map[domain.Period]bool{}
+	seen := map[identity]bool{}
 	for _, f := range elements {
 		b := readBudget(f)
-		if seen[b.Period] && b.Period != "" {
-			f.refuse("period", "%s is there twice", b.Period)
+		id := identityOf(b)
+		if seen[id] && b.Period != "" {
+			f.refuse("period", "%s is there twice, with the same scope, duration and dates", b.Period)
 		}
-		seen[b.Period] = true
+		seen[id] = true
 		budgets = append(budgets, b)
 	}
 	return budgets
 }
 
+// readBudget reads one budget. What goes with which period is the domain's to say.
 func readBudget(f fields) domain.DefineBudget {
-	b := domain.DefineBudget{Source: domain.SourceAdmin, Actor: actor, AlertsAt: f.shares("alertsAt")}
-	for _, name := range []string{"duration", "startDate", "endDate"} {
-		if _, there := f.take(name); there {
-			f.refuse(name, "rolling and custom budgets are not built yet")
-		}
+	b := domain.DefineBudget{
+		Source: domain.SourceAdmin, Actor: actor, Period: readPeriod(f), Span: readSpan(f), Scope: readScope(f), AlertsAt: f.shares("alertsAt"),
 	}
 	if limit := f.amount("limitUsd"); limit != nil {
 		b.Limit = *limit
 	} else {
 		f.want("limitUsd", "want the limit in dollars, such as \"12.50\"")
 	}
-	if scope, ok := f.object("scope"); ok && len(scope.members) > 0 {
-		f.refuse("scope", "budgets of a key, a model or a tag are not built yet; leave it out for the whole tenant")
-		return b
-	}
-	if text := f.text("period", maxNameBytes); text != nil {
-		period, err := domain.ParsePeriod(*text)
-		if err != nil {
-			f.refuse("period", "%s", err)
-			return b
-		}
-		b.Period = period
-	} else {
-		f.want("period", "want a period, such as \"monthly\"")
-	}
+	f.rest()
 	return b
+}
+
+func readPeriod(f fields) domain.Period {
+	text := f.text("period", maxNameBytes)
+	if text == nil {
+		f.want("period", "want a period, such as \"monthly\"")
+		return ""
+	}
+	period, err := domain.ParsePeriod(*text)
+	if err != nil {
+		f.refuse("period", "%s", err)
+	}
+	return period
+}
+
+func readSpan(f fields) domain.Span {
+	var span domain.Span
+	var err error
+	if text := f.text("duration", maxNameBytes); text != nil {
+		if span.Duration, err = domain.ParseLength(*text); err != nil {
+			f.refuse("duration", "%s", reason(err))
+		}
+	}
+	if text := f.text("weekStart", maxNameBytes); text != nil {
+		if span.WeekStart, err = domain.ParseWeekday(*text); err != nil {
+			f.refuse("weekStart", "%s", reason(err))
+		}
+	}
+	if day := f.whole("anchorDay"); day != nil {
+		if span.AnchorDay = *day; span.AnchorDay < 1 || span.AnchorDay > maxAnchorDay {
+			f.refuse("anchorDay", "want 1 to %d, the day a monthly window begins on", maxAnchorDay)
+		}
+	}
+	span.StartDate, span.EndDate = f.textOr("startDate", ""), f.textOr("endDate", "")
+	return span
+}
+
+// maxAnchorDay is the last day a month can have.
+const maxAnchorDay = 31
+
+func readScope(f fields) domain.Scope {
+	object, ok := f.object("scope")
+	if !ok {
+		return domain.Scope{}
+	}
+	for _, name := range []string{"apiKey", "model", "tag"} {
+		if object.members[name] == "" {
+			object.refuse(name, "want it not empty; leave it out for the whole tenant")
+		}
+	}
+	scope := domain.Scope{
+		APIKey: domain.KeyID(object.textOr("apiKey", "")), Model: object.textOr("model", ""), Tag: object.textOr("tag", ""),
+	}
+	object.rest()
+	return scope
 }
 
 // withDefaults adds the environment's budgets for what the body does not set: its own would win anyway.
 func withDefaults(budgets, defaults []domain.DefineBudget) []domain.DefineBudget {
-	all := budgets
-	for _, d := range defaults {
-		if !sets(budgets, d) {
-			all = append(all, d)
-		}
-	}
-	return all
-}
-
-func sets(budgets []domain.DefineBudget, d domain.DefineBudget) bool {
+	set := map[identity]bool{}
 	for _, b := range budgets {
-		if b.Period == d.Period && b.Scope == d.Scope {
-			return true
+		set[identityOf(b)] = true
+	}
+	for _, d := range defaults {
+		if !set[identityOf(d)] {
+			budgets = append(budgets, d)
 		}
 	}
-	return false
+	return budgets
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 )
@@ -65,9 +66,27 @@ func TestABudgetThatCannotBeIsRefusedWhole(t *testing.T) {
 	s := openSite(t)
 	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x"}`)
 	for _, c := range []struct{ body, says string }{
-		{`{"period":"rolling","duration":"24h","limitUsd":1}`, "not built yet"},
-		{`{"period":"custom","startDate":"2026-01-01","endDate":"2026-02-01","limitUsd":1}`, "not built yet"},
-		{`{"period":"monthly","limitUsd":1,"scope":{"model":"gpt-4o"}}`, "not built yet"},
+		{`{"period":"rolling","limitUsd":1}`, "a rolling budget needs one"},
+		{`{"period":"rolling","duration":"90s","limitUsd":1}`, "such as 90m, 24h or 30d"},
+		{`{"period":"rolling","duration":"367d","limitUsd":1}`, "to 366d"},
+		{`{"period":"daily","duration":"24h","limitUsd":1}`, "no other has one"},
+		{`{"period":"custom","limitUsd":1}`, "needs both"},
+		{`{"period":"custom","startDate":"2026-01-01","limitUsd":1}`, "needs both"},
+		{`{"period":"custom","startDate":"2026-02-01","endDate":"2026-01-01","limitUsd":1}`, "is not after"},
+		{`{"period":"custom","startDate":"2026-02-30","endDate":"2026-12-31","limitUsd":1}`, "want a date"},
+		{`{"period":"custom","startDate":"tomorrow","endDate":"2026-12-31","limitUsd":1}`, "want a date"},
+		{`{"period":"monthly","startDate":"2026-01-01","endDate":"2026-02-01","limitUsd":1}`, "no other has any"},
+		{`{"period":"monthly","weekStart":"sunday","limitUsd":1}`, "of a weekly budget"},
+		{`{"period":"weekly","weekStart":"Sunday","limitUsd":1}`, "monday or sunday"},
+		{`{"period":"weekly","anchorDay":3,"limitUsd":1}`, "of a monthly budget"},
+		{`{"period":"monthly","anchorDay":0,"limitUsd":1}`, "want 1 to 31"},
+		{`{"period":"monthly","anchorDay":32,"limitUsd":1}`, "want 1 to 31"},
+		{`{"period":"monthly","limitUsd":1,"scope":{"model":"gpt-4o","tag":"team"}}`, "want one of apiKey, model and tag"},
+		{`{"period":"monthly","limitUsd":1,"scope":{"apiKey":"key_unknown"}}`, "has no key"},
+		{`{"period":"monthly","limitUsd":1,"scope":{"model":""}}`, "whole tenant"},
+		{`{"period":"monthly","limitUsd":1,"scope":{"tag":"=x"}}`, "name=value"},
+		{`{"period":"monthly","limitUsd":1,"scope":{"tenant":"x"}}`, "unknown field"},
+		{`{"budgets":[{"period":"rolling","duration":"24h","limitUsd":1},{"period":"rolling","duration":"1d","limitUsd":2}]}`, "is there twice"},
 		{`{"period":"fortnightly","limitUsd":1}`, "want one of hourly"},
 		{`{"period":"monthly","limitUsd":"1.0000000001"}`, "more than 9 places"},
 		{`{"period":"monthly","limitUsd":1.0000000001}`, "more than 9 places"},
@@ -140,4 +159,156 @@ func TestARetiredBudgetIsGone(t *testing.T) {
 	if left := read[tenant](t, s.must(http.StatusOK, "GET", "/admin/tenant/x", "")).Budgets; len(left) != 0 {
 		t.Errorf("left %+v", left)
 	}
+}
+
+func TestBudgetsAreUpsertedByPeriodScopeDurationAndDates(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x","timezone":"Europe/Berlin"}`)
+	id := read[key](t, s.must(http.StatusCreated, "POST", "/admin/tenant/x/apikeys", "")).ID
+	bodies := []string{
+		`{"period":"weekly","weekStart":"sunday","limitUsd":%d}`,
+		`{"period":"monthly","anchorDay":31,"limitUsd":%d}`,
+		`{"period":"monthly","limitUsd":%d,"scope":{"model":"gpt-4o"}}`,
+		`{"period":"monthly","limitUsd":%d,"scope":{"tag":"team=search"}}`,
+		`{"period":"monthly","limitUsd":%d,"scope":{"apiKey":"` + id + `"}}`,
+		`{"period":"rolling","duration":"90m","limitUsd":%d}`,
+		`{"period":"rolling","duration":"30d","limitUsd":%d}`,
+		`{"period":"custom","startDate":"2026-03-01","endDate":"2026-03-28","limitUsd":%d}`,
+		`{"period":"custom","startDate":"2099-01-01T08:00:00Z","endDate":"2099-01-02T08:00:00+01:00","limitUsd":%d}`,
+	}
+	shown := map[string]budget{}
+	for round := 1; round <= 2; round++ {
+		for i, body := range bodies {
+			got := read[tenant](t, s.must(http.StatusOK, "POST", "/admin/tenant/x/budgets", fmt.Sprintf(body, round))).Budgets
+			if want := max(i+1, (round-1)*len(bodies)); len(got) != want {
+				t.Fatalf("%s: %d budgets, want %d", body, len(got), want)
+			}
+			for _, b := range got {
+				if before, ok := shown[b.ID]; ok && b.identity() != before.identity() {
+					t.Errorf("%+v became %+v", before, b)
+				}
+				shown[b.ID] = b
+			}
+		}
+	}
+	if len(shown) != len(bodies) {
+		t.Fatalf("%d ids for %d budgets", len(shown), len(bodies))
+	}
+	for _, b := range shown {
+		if b.LimitUsd != "2" || b.SpentUsd != "0" || b.RemainingUsd != "2" {
+			t.Errorf("%+v", b)
+		}
+		window := b.WindowEnd.Sub(b.WindowStart)
+		switch {
+		case b.Duration == "90m" && (window < 90*time.Minute || window > 92*time.Minute),
+			b.Duration == "30d" && (window < 30*24*time.Hour || window > 31*24*time.Hour),
+			b.WeekStart != "" && b.WindowStart.In(berlin(t)).Weekday() != time.Sunday,
+			b.AnchorDay != 0 && b.WindowStart.In(berlin(t)).AddDate(0, 0, 1).Day() > 1 && b.WindowStart.In(berlin(t)).Day() != 31,
+			b.StartDate == "2026-03-01" && (b.WindowStart.Format(time.RFC3339) != "2026-02-28T23:00:00Z" || b.WindowEnd.Format(time.RFC3339) != "2026-03-28T23:00:00Z"),
+			b.EndDate == "2099-01-02T08:00:00+01:00" && b.WindowEnd.Format(time.RFC3339) != "2099-01-02T07:00:00Z":
+			t.Errorf("window %s to %s of %+v", b.WindowStart, b.WindowEnd, b)
+		}
+	}
+}
+
+func berlin(t *testing.T) *time.Location {
+	t.Helper()
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+// identity is what an upsert goes by.
+func (b budget) identity() string {
+	return fmt.Sprint(b.Period, b.Scope, b.Duration, b.StartDate, b.EndDate, b.WeekStart, b.AnchorDay)
+}
+
+func TestANewBudgetCountsWhatItsWindowHasCost(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x"}`)
+	id, err := s.reserve(1, 7, "")
+	if err == nil {
+		_, err = s.ledger.Do(t.Context(), "x", domain.Settle{Reservation: id, Charged: 5, Basis: domain.BasisProvider})
+	}
+	if err == nil {
+		_, err = s.reserve(2, 3, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	budgets := read[tenant](t, s.must(http.StatusOK, "POST", "/admin/tenant/x/budgets", `{"budgets":[
+		{"period":"monthly","limitUsd":1},{"period":"rolling","duration":"24h","limitUsd":1},{"period":"daily","limitUsd":1,"scope":{"model":"gpt-4o"}},
+		{"period":"monthly","limitUsd":1,"scope":{"tag":"team"}}]}`)).Budgets
+	for _, b := range budgets {
+		spent, held := "0.000000005", "0.000000003"
+		if b.Scope["tag"] != "" {
+			spent, held = "0", "0"
+		}
+		if b.SpentUsd != spent || b.ReservedUsd != held {
+			t.Errorf("%s of %v begins with %s spent and %s reserved", b.Period, b.Scope, b.SpentUsd, b.ReservedUsd)
+		}
+	}
+}
+
+func TestARaiseHoldsUntilItEnds(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	made := read[tenant](t, s.must(http.StatusCreated, "POST", "/admin/tenant",
+		`{"name":"x","budgets":[{"period":"monthly","limitUsd":"10"},{"period":"total","limitUsd":"5"},{"period":"rolling","duration":"24h","limitUsd":"5"}]}`))
+	at := func(period string) string {
+		for _, b := range made.Budgets {
+			if b.Period == period {
+				return "/admin/tenant/x/budgets/" + b.ID + "/raise"
+			}
+		}
+		t.Fatalf("no %s budget in %+v", period, made.Budgets)
+		return ""
+	}
+	find := func(r response, period string) budget {
+		for _, b := range read[tenant](t, r).Budgets {
+			if b.Period == period {
+				return b
+			}
+		}
+		t.Fatalf("no %s budget in %s", period, r.body)
+		return budget{}
+	}
+	topped := find(s.must(http.StatusOK, "POST", at("monthly"), `{"usd":"2.5","reason":"launch"}`), "monthly")
+	if topped.LimitUsd != "12.5" || topped.RemainingUsd != "12.5" || len(topped.Raises) != 1 || topped.Raises[0].ByUsd != "2.5" || !topped.Raises[0].Until.Equal(topped.WindowEnd) {
+		t.Errorf("topped up %+v", topped)
+	}
+	// A new limit is the one below the raises.
+	changed := find(s.must(http.StatusOK, "POST", "/admin/tenant/x/budgets", `{"period":"monthly","limitUsd":"20"}`), "monthly")
+	if changed.LimitUsd != "22.5" || len(changed.Raises) != 1 {
+		t.Errorf("changed %+v", changed)
+	}
+	soon := time.Now().Add(1500 * time.Millisecond)
+	raised := find(s.must(http.StatusOK, "POST", at("total"), `{"usd":1,"until":"`+soon.UTC().Format(time.RFC3339Nano)+`"}`), "total")
+	if raised.LimitUsd != "6" || !raised.Raises[0].Until.Equal(soon.Truncate(time.Microsecond)) {
+		t.Errorf("raised %+v", raised)
+	}
+	time.Sleep(time.Until(soon.Add(10 * time.Millisecond)))
+	if over := find(s.must(http.StatusOK, "GET", "/admin/tenant/x", ""), "total"); over.LimitUsd != "5" || len(over.Raises) != 0 {
+		t.Errorf("after its end %+v", over)
+	}
+	for _, c := range []struct{ period, body, says string }{
+		{"monthly", `{}`, "by how many dollars"},
+		{"monthly", `{"usd":0}`, "more than 0"},
+		{"monthly", `{"usd":"-1"}`, "more than 0"},
+		{"monthly", `{"usd":"1000000000"}`, "a limit of at most"},
+		{"monthly", `{"usd":1,"until":"2020-01-01T00:00:00Z"}`, "is over"},
+		{"monthly", `{"usd":1,"until":"tomorrow"}`, "RFC 3339"},
+		{"total", `{"usd":1}`, "say when the raise does"},
+		{"rolling", `{"usd":1}`, "say when the raise does"},
+	} {
+		p := s.refused(http.StatusBadRequest, "invalid_request", "POST", at(c.period), c.body)
+		if said := fmt.Sprint(p.Detail, p.Errors); !strings.Contains(said, c.says) {
+			t.Errorf("%s of %s says %s, want %s", c.body, c.period, said, c.says)
+		}
+	}
+	s.refused(http.StatusNotFound, "not_found", "POST", "/admin/tenant/x/budgets/bud_unknown/raise", `{"usd":1}`)
 }

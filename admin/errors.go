@@ -23,6 +23,9 @@ const (
 	codeNotFound    code = "not_found"
 	codeMethod      code = "method_not_allowed"
 	codeExists      code = "tenant_exists"
+	codeInProgress  code = "idempotency_in_progress"
+	codeCompleted   code = "idempotency_completed"
+	codeMismatch    code = "idempotency_mismatch"
 	codeTooLarge    code = "request_too_large"
 	codeMediaType   code = "unsupported_media_type"
 	codeTooMany     code = "rate_limit_exceeded"
@@ -47,6 +50,12 @@ func (c code) shape() (status int, title string) {
 		return http.StatusMethodNotAllowed, "Method not allowed"
 	case codeExists:
 		return http.StatusConflict, "Tenant exists"
+	case codeInProgress:
+		return http.StatusConflict, "Still running"
+	case codeCompleted:
+		return http.StatusConflict, "Done already"
+	case codeMismatch:
+		return http.StatusUnprocessableEntity, "Idempotency key of another request"
 	case codeTooLarge:
 		return http.StatusRequestEntityTooLarge, "Request too large"
 	case codeMediaType:
@@ -77,10 +86,11 @@ type problem struct {
 func (p *problem) Error() string { return string(p.code) + ": " + p.detail }
 
 // violation is one thing that is wrong with a request. Pointer is a JSON Pointer into the body as a URI
-// fragment, as RFC 9457 shows it; Parameter names one of the query instead.
+// fragment, as RFC 9457 shows it; Parameter names one of the query instead, Header a header.
 type violation struct {
 	Pointer   string `json:"pointer,omitempty"`
 	Parameter string `json:"parameter,omitempty"`
+	Header    string `json:"header,omitempty"`
 	Detail    string `json:"detail"`
 }
 
@@ -105,17 +115,31 @@ func problemOf(err error) *problem {
 	if errors.As(err, &routing) {
 		return problemOfRouting(routing)
 	}
+	return problemOfLedger(err)
+}
+
+// problemOfLedger maps the kinds of package domain. What a gateway alone can be told, such as that a budget is
+// exceeded, and what only a bug of the store can cause is internal here.
+func problemOfLedger(err error) *problem {
 	switch {
 	case errors.Is(err, domain.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &problem{code: codeUnavailable, detail: "Postgres cannot commit or answer now; try again. A change may have been made all the same.", retryAfter: ledgerRetry}
 	case errors.Is(err, domain.ErrTenantUnknown):
 		return notFound("There is no such tenant.")
 	case errors.Is(err, domain.ErrKeyUnknown):
-		return notFound("The tenant has no such API key.")
+		return notFound("The tenant has no such API key, or it is revoked. GET /admin/tenant/:id lists them.")
 	case errors.Is(err, domain.ErrBudgetUnknown):
-		return notFound("The tenant has no such budget.")
+		return notFound("The tenant has no such budget. GET /admin/tenant/:id lists them.")
+	case errors.Is(err, domain.ErrReservationUnknown):
+		return notFound("The tenant has no such reservation that was charged. Its id is in X-BudgetGuard-Reservation and in the UsageLedger; leave it out to adjust the present windows.")
 	case errors.Is(err, domain.ErrTenantExists):
 		return &problem{code: codeExists, detail: "A tenant with this id exists already."}
+	case errors.Is(err, domain.ErrIdempotencyMismatch):
+		return &problem{code: codeMismatch, detail: "The Idempotency-Key was used for something else. Send another one for a new request, or the first body again to see what it did."}
+	case errors.Is(err, domain.ErrIdempotencyInProgress):
+		return &problem{code: codeInProgress, detail: "A request with this Idempotency-Key is still running; ask again.", retryAfter: ledgerRetry}
+	case errors.Is(err, domain.ErrIdempotencyCompleted):
+		return &problem{code: codeCompleted, detail: "A request with this Idempotency-Key was carried out already."}
 	case errors.Is(err, domain.ErrInvalid), errors.Is(err, domain.ErrPeriod), errors.Is(err, domain.ErrAmount):
 		return invalidRequest(reason(err))
 	}

@@ -22,7 +22,7 @@ const (
 	// maxTags and maxTag are what X-BudgetGuard-Tags may carry.
 	maxTags = 16
 	maxTag  = 64
-	// maxReason bounds the reason of a suspension.
+	// maxReason bounds what somebody says of a change.
 	maxReason = 500
 )
 
@@ -40,8 +40,12 @@ func newFields(members map[string]any) fields {
 
 // refuse notes what is wrong with a member.
 func (f fields) refuse(name, format string, args ...any) {
+	f.add(violation{Pointer: "#" + f.pointer + "/" + escaped(name), Detail: fmt.Sprintf(format, args...)})
+}
+
+func (f fields) add(v violation) {
 	if len(*f.found) < maxViolations {
-		*f.found = append(*f.found, violation{Pointer: "#" + f.pointer + "/" + escaped(name), Detail: fmt.Sprintf(format, args...)})
+		*f.found = append(*f.found, v)
 	}
 }
 
@@ -64,13 +68,23 @@ func escaped(name string) string {
 
 // problem is all that is wrong with the body, or nil. It is asked for after everything was taken.
 func (f fields) problem() error {
-	for _, name := range slices.Sorted(maps.Keys(f.members)) {
-		f.refuse(name, "unknown field")
-	}
+	f.rest()
 	if len(*f.found) == 0 {
 		return nil
 	}
-	return invalidRequest("The body has fields that are not acceptable.", *f.found...)
+	detail := "The body has fields that are not acceptable."
+	if (*f.found)[0].Header != "" {
+		detail = "The header " + (*f.found)[0].Header + " is missing or not acceptable."
+	}
+	return invalidRequest(detail, *f.found...)
+}
+
+// rest refuses the members that nobody took, and takes them.
+func (f fields) rest() {
+	for _, name := range slices.Sorted(maps.Keys(f.members)) {
+		f.refuse(name, "unknown field")
+	}
+	clear(f.members)
 }
 
 // take removes a member. It tells whether there was one other than null.
@@ -103,6 +117,14 @@ func (f fields) text(name string, most int) *string {
 		return &text
 	}
 	return nil
+}
+
+// textOr is a text of at most maxReason bytes, or what stands for an absent one.
+func (f fields) textOr(name, otherwise string) string {
+	if text := f.text(name, maxReason); text != nil {
+		return *text
+	}
+	return otherwise
 }
 
 func (f fields) whole(name string) *int64 {
@@ -240,6 +262,24 @@ func (f fields) tags(name string) map[string]string {
 		tags[tag] = text
 	}
 	return tags
+}
+
+// names reads the names of tags.
+func (f fields) names(name string) []string {
+	list, ok := f.list(name)
+	if !ok {
+		return nil
+	}
+	names := make([]string, 0, len(list))
+	for _, element := range list {
+		tag, _ := element.(string)
+		if tag == "" || len(tag)+len("=") > maxTag || !taggable(tag) || slices.Contains(names, tag) || len(names) == maxTags {
+			f.refuse(name, "want at most %d different names of tags, each of 1 to %d bytes of visible ASCII without ',' and '='", maxTags, maxTag-1)
+			return nil
+		}
+		names = append(names, tag)
+	}
+	return names
 }
 
 // taggable tells whether text can stand in X-BudgetGuard-Tags: team=search,env=prod.

@@ -39,7 +39,7 @@ func TestEveryCodeHasAShape(t *testing.T) {
 	t.Parallel()
 	for _, c := range []code{
 		codeInvalid, codeAdminKey, codePolicy, codeNotFound, codeMethod, codeExists, codeTooLarge, codeMediaType,
-		codeTooMany, codeUnavailable, codeDisabled, codeNotReady,
+		codeInProgress, codeCompleted, codeMismatch, codeTooMany, codeUnavailable, codeDisabled, codeNotReady,
 	} {
 		if status, title := c.shape(); status == 500 || title == "" {
 			t.Errorf("%s: %d %q", c, status, title)
@@ -52,10 +52,14 @@ func TestEveryRefusalOfTheDomainHasAStatus(t *testing.T) {
 	for err, want := range map[error]code{
 		domain.ErrInvalid: codeInvalid, domain.ErrPeriod: codeInvalid, domain.ErrAmount: codeInvalid,
 		domain.ErrTenantUnknown: codeNotFound, domain.ErrKeyUnknown: codeNotFound, domain.ErrBudgetUnknown: codeNotFound,
-		domain.ErrTenantExists: codeExists, domain.ErrUnavailable: codeUnavailable,
+		domain.ErrTenantExists: codeExists, domain.ErrUnavailable: codeUnavailable, domain.ErrReservationUnknown: codeNotFound,
+		domain.ErrIdempotencyMismatch: codeMismatch, domain.ErrIdempotencyInProgress: codeInProgress, domain.ErrIdempotencyCompleted: codeCompleted,
+		&domain.IdempotencyError{Kind: domain.ErrIdempotencyMismatch}: codeMismatch,
+		// A store that does not say what a window had cost is a bug too.
+		&domain.PastNeededError{}: codeInternal,
 		// Nothing here reserves, so these would be bugs.
 		domain.ErrTenantSuspended: codeInternal, domain.ErrKeyUnusable: codeInternal, domain.ErrBudgetExceeded: codeInternal,
-		domain.ErrReservationUnknown: codeInternal, domain.ErrReservationExists: codeInternal, domain.ErrUnknownEvent: codeInternal,
+		domain.ErrReservationExists: codeInternal, domain.ErrUnknownEvent: codeInternal,
 	} {
 		if got := problemOf(err).code; got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)

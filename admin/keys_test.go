@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
 	"github.com/budgetguard/budgetguard/internal/apikey"
 )
 
@@ -61,6 +63,90 @@ func TestARevokedKeyReservesNothingFromTheAnswerOn(t *testing.T) {
 	}
 }
 
+func TestARotatedKeysOldSecretWorksUntilItsGraceEnds(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x"}`)
+	old := read[key](t, s.must(http.StatusCreated, "POST", "/admin/tenant/x/apikeys", `{"name":"search","tags":{"team":"search"}}`))
+	at := "/admin/tenant/x/apikeys/" + old.ID + "/rotate"
+	got := s.must(http.StatusOK, "POST", at, `{"graceSeconds":3600}`)
+	renewed := read[key](t, got)
+	if _, ok := apikey.Parse(renewed.Key); !ok || renewed.Key == old.Key || renewed.ID != old.ID || renewed.Name != "search" ||
+		renewed.Prefix != renewed.Key[:12] || renewed.Tags["team"] != "search" || time.Until(*renewed.OldUntil) < 59*time.Minute {
+		t.Fatalf("rotated %s", got.body)
+	}
+	byHash := func(secret string) (eventstore.KeyRecord, error) {
+		return s.store.KeyByHash(t.Context(), apikey.Hash([]byte("pepper"), secret))
+	}
+	if k, err := byHash(renewed.Key); err != nil || k.ExpiresAt != nil || string(k.Key) != old.ID {
+		t.Errorf("the new secret: %+v, %v", k, err)
+	}
+	if k, err := byHash(old.Key); err != nil || k.ExpiresAt == nil || !k.ExpiresAt.Equal(*renewed.OldUntil) || string(k.Key) != old.ID {
+		t.Errorf("the old secret: %+v, %v", k, err)
+	}
+	last := read[key](t, s.must(http.StatusOK, "POST", at, "")) // at once
+	for name, secret := range map[string]string{"before last": old.Key, "last": renewed.Key} {
+		if _, err := byHash(secret); !errors.Is(err, domain.ErrKeyUnknown) {
+			t.Errorf("the secret %s works: %v", name, err)
+		}
+	}
+	if _, err := byHash(last.Key); err != nil {
+		t.Error(err)
+	}
+	if shown := s.must(http.StatusOK, "GET", "/admin/tenant/x", ""); strings.Contains(string(shown.body), last.Key[12:]) {
+		t.Error("the secret shows in the tenant")
+	}
+	for _, body := range []string{`{"graceSeconds":-1}`, `{"graceSeconds":2592001}`, `{"graceSeconds":9223372036854775807}`, `{"graceSeconds":"1h"}`, `{"grace":1}`} {
+		s.refused(http.StatusBadRequest, "invalid_request", "POST", at, body)
+	}
+	s.must(http.StatusNoContent, "DELETE", "/admin/tenant/x/apikeys/"+old.ID, "")
+	s.refused(http.StatusNotFound, "not_found", "POST", at, "")
+	s.refused(http.StatusNotFound, "not_found", "POST", "/admin/tenant/x/apikeys/key_unknown/rotate", "")
+}
+
+func TestOfTwoEndsOfAnOldSecretTheEarlierCounts(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x"}`)
+	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	old := read[key](t, s.must(http.StatusCreated, "POST", "/admin/tenant/x/apikeys", `{"expiresAt":"`+expires.Format(time.RFC3339Nano)+`"}`))
+	s.must(http.StatusOK, "POST", "/admin/tenant/x/apikeys/"+old.ID+"/rotate", `{"graceSeconds":86400}`)
+	k, err := s.store.KeyByHash(t.Context(), apikey.Hash([]byte("pepper"), old.Key))
+	if err != nil || !k.ExpiresAt.Equal(expires) {
+		t.Errorf("%+v, %v; want it to end at %s", k, err, expires)
+	}
+}
+
+func TestASuspendedKeyReservesNothingUntilItIsResumed(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x"}`)
+	issued := read[key](t, s.must(http.StatusCreated, "POST", "/admin/tenant/x/apikeys", `{"requiredTags":["team","env"]}`))
+	if fmt.Sprint(issued.RequiredTags) != "[team env]" || issued.OldUntil != nil {
+		t.Errorf("issued %+v", issued)
+	}
+	at := "/admin/tenant/x/apikeys/" + issued.ID
+	if got := read[key](t, s.must(http.StatusOK, "POST", at+"/suspend", `{"reason":"leaked?"}`)); !got.Suspended || got.ID != issued.ID || got.Key != "" {
+		t.Errorf("suspended %+v", got)
+	}
+	if _, err := s.reserve(1, 1, domain.KeyID(issued.ID)); !errors.Is(err, domain.ErrKeyUnusable) {
+		t.Errorf("a suspended key reserves: %v", err)
+	}
+	record, err := s.store.KeyByHash(t.Context(), apikey.Hash([]byte("pepper"), issued.Key))
+	if err != nil || !record.Suspended || fmt.Sprint(record.RequiredTags) != "[team env]" {
+		t.Errorf("by its hash: %+v, %v", record, err)
+	}
+	if got := read[key](t, s.must(http.StatusOK, "POST", at+"/resume", "")); got.Suspended {
+		t.Errorf("resumed %+v", got)
+	}
+	if _, err := s.reserve(1, 1, domain.KeyID(issued.ID)); !errors.Is(err, domain.ErrInvalid) || !strings.Contains(err.Error(), "requires the tag") {
+		t.Errorf("without its tags: %v", err)
+	}
+	s.refused(http.StatusBadRequest, "invalid_request", "POST", at+"/resume", `{"reason":"x"}`)
+	s.refused(http.StatusNotFound, "not_found", "POST", "/admin/tenant/x/apikeys/key_unknown/suspend", "")
+	s.refused(http.StatusNotFound, "not_found", "POST", "/admin/tenant/x/apikeys/key_unknown/resume", "")
+}
+
 func TestAKeyThatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	s := openSite(t)
@@ -80,6 +166,12 @@ func TestAKeyThatCannotBeIsRefused(t *testing.T) {
 		{`{"tags":{"a,b":"x"}}`, "#/tags"},
 		{`{"tags":{"team":"` + strings.Repeat("x", 64) + `"}}`, "#/tags"},
 		{`{"tags":["team"]}`, "#/tags"},
+		{`{"requiredTags":"team"}`, "#/requiredTags"},
+		{`{"requiredTags":["a=b"]}`, "#/requiredTags"},
+		{`{"requiredTags":[""]}`, "#/requiredTags"},
+		{`{"requiredTags":["a","a"]}`, "#/requiredTags"},
+		{`{"requiredTags":[1]}`, "#/requiredTags"},
+		{`{"requiredTags":["` + strings.Repeat("x", 64) + `"]}`, "#/requiredTags"},
 		{`{"name":"` + strings.Repeat("x", 201) + `"}`, "#/name"},
 		{`{"id":"key_mine"}`, "#/id"},
 		{`{"key":"bgk_mine"}`, "#/key"},

@@ -35,7 +35,8 @@ func policyInput(path string, c *call) policy.Input {
 	balances := c.state.Balances(c.now)
 	for i := range balances {
 		b := &balances[i]
-		if tightest == nil || b.Available() < tightest.Available() {
+		matches := b.Budget.Scope.Matches(domain.Request{}) // an operator's request is nobody's key, model or tag
+		if matches && (tightest == nil || b.Available() < tightest.Available()) {
 			tightest = b
 		}
 		in.Budgets = append(in.Budgets, policyBudget(b))

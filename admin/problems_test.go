@@ -26,7 +26,7 @@ func TestProblemsLookAsTheyDid(t *testing.T) {
 		on                         *site
 		headers                    []string
 	}{
-		{name: "invalid_body", method: "POST", target: "/admin/tenant", body: `{"name":"y","budgets":[{"period":"rolling","limitUsd":"1.0000000001"}],"colour":"red"}`},
+		{name: "invalid_body", method: "POST", target: "/admin/tenant", body: `{"name":"y","budgets":[{"period":"fortnightly","limitUsd":"1.0000000001"}],"colour":"red"}`},
 		{name: "invalid_json", method: "POST", target: "/admin/tenant", body: `{"name":"y",}`},
 		{name: "invalid_query", method: "GET", target: "/admin/tenant-usage?groupBy=colour&form=2026"},
 		{name: "invalid_admin_key", method: "GET", target: "/admin/tenants", headers: []string{"X-Admin-Key", "wrong"}},
@@ -34,6 +34,7 @@ func TestProblemsLookAsTheyDid(t *testing.T) {
 		{name: "not_found", method: "GET", target: "/admin/tenant/nobody"},
 		{name: "not_found_path", method: "GET", target: "/admin/nothing"},
 		{name: "method_not_allowed", method: "PUT", target: "/admin/tenant"},
+		{name: "no_idempotency_key", method: "POST", target: "/admin/tenant/x/adjustments", body: `{"usd":"-1","reason":"x","more":1}`},
 		{name: "tenant_exists", method: "POST", target: "/admin/tenant", body: `{"name":"x"}`},
 		{name: "unsupported_media_type", method: "POST", target: "/admin/tenant", body: `{"name":"y"}`, headers: []string{"Content-Type", "text/plain"}},
 		{name: "admin_disabled", method: "GET", target: "/admin/tenants", on: closed},

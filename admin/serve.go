@@ -23,6 +23,7 @@ type call struct {
 	tenant domain.TenantID // of the path or, for usage, of the query; empty without one
 	state  domain.State    // the tenant's; the zero State without one
 	param  func(name string) string
+	header http.Header
 	query  query
 	body   fields
 }
@@ -57,7 +58,12 @@ func (s *Server) routes() []route {
 		{method: http.MethodPost, path: one + "/resume", body: optionalBody, serve: s.resumeTenant},
 		{method: http.MethodPost, path: one + "/budgets", body: neededBody, serve: s.defineBudgets},
 		{method: http.MethodDelete, path: one + "/budgets/:budgetId", serve: s.retireBudget},
+		{method: http.MethodPost, path: one + "/budgets/:budgetId/raise", body: neededBody, serve: s.raiseBudget},
+		{method: http.MethodPost, path: one + "/adjustments", body: neededBody, serve: s.adjust},
 		{method: http.MethodPost, path: one + "/apikeys", body: optionalBody, serve: s.issueKey},
+		{method: http.MethodPost, path: one + "/apikeys/:keyId/rotate", body: optionalBody, serve: s.rotateKey},
+		{method: http.MethodPost, path: one + "/apikeys/:keyId/suspend", body: optionalBody, serve: s.suspendKey},
+		{method: http.MethodPost, path: one + "/apikeys/:keyId/resume", body: optionalBody, serve: s.resumeKey},
 		{method: http.MethodDelete, path: one + "/apikeys/:keyId", serve: s.revokeKey},
 		{method: http.MethodGet, path: one + "/ratelimit", serve: s.showRateLimit},
 		{method: http.MethodPut, path: one + "/ratelimit", body: neededBody, serve: s.setRateLimit},
@@ -101,7 +107,7 @@ func (s *Server) handle(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		request := c.Request()
 		ctx := request.Context()
-		call := &call{now: s.deps.Now().UTC(), param: c.Param, query: newQuery(request.URL.RawQuery, r.params)}
+		call := &call{now: s.deps.Now().UTC(), param: c.Param, header: request.Header, query: newQuery(request.URL.RawQuery, r.params)}
 		if err := s.identify(ctx, r, call); err != nil {
 			return err
 		}

@@ -279,7 +279,13 @@ type tenant struct {
 }
 
 type budget struct {
-	ID, Period, Source                                         string
+	ID, Period, Source, Duration, StartDate, EndDate, WeekStart string
+	AnchorDay                                                   int
+	Scope                                                       map[string]string
+	Raises                                                      []struct {
+		ByUsd string
+		Until time.Time
+	}
 	LimitUsd, SpentUsd, ReservedUsd, PresumedUsd, RemainingUsd string
 	WindowStart, WindowEnd                                     time.Time
 	AlertsAt                                                   []json.Number
@@ -289,7 +295,9 @@ type key struct {
 	ID, Key, Name, Prefix string
 	CreatedAt             time.Time
 	ExpiresAt, RevokedAt  *time.Time
-	Models                []string
+	OldUntil              *time.Time
+	Suspended             bool
+	Models, RequiredTags  []string
 	Tags                  map[string]string
 }
 

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/internal/apikey"
@@ -70,7 +72,7 @@ func (s *Server) do(ctx context.Context, tenant domain.TenantID, commands []doma
 // by pointer, so that nothing is written of a body that is wrong in one place.
 func try(c *call, pointer func(i int) string, commands ...domain.Command) error {
 	for i, command := range commands {
-		state, _, err := domain.Execute(c.state, command, c.now)
+		state, err := tried(c.state, command, c.now)
 		if err != nil {
 			p := problemOf(err)
 			if at := pointer(i); at != "" && p.code == codeInvalid {
@@ -81,6 +83,16 @@ func try(c *call, pointer func(i int) string, commands ...domain.Command) error 
 		c.state = state
 	}
 	return nil
+}
+
+// tried is the state after a command. What a new budget's window has cost already is not known here and does
+// not decide whether the budget may be.
+func tried(s domain.State, c domain.Command, now time.Time) (domain.State, error) {
+	next, _, err := domain.Execute(s, c, now)
+	if asked := (*domain.PastNeededError)(nil); errors.As(err, &asked) {
+		next, _, err = domain.Execute(s, domain.Informed{Command: c, Past: []domain.Past{asked.Past}}, now)
+	}
+	return next, err
 }
 
 func readZone(body fields) *domain.Zone {
@@ -158,11 +170,7 @@ func (s *Server) changeTenant(ctx context.Context, c *call) (answer, error) {
 }
 
 func (s *Server) suspendTenant(ctx context.Context, c *call) (answer, error) {
-	suspend := domain.SuspendTenant{Actor: actor}
-	if why := c.body.text("reason", maxReason); why != nil {
-		suspend.Reason = *why
-	}
-	return s.apply(ctx, c, suspend)
+	return s.apply(ctx, c, domain.SuspendTenant{Reason: c.body.textOr("reason", ""), Actor: actor})
 }
 
 func (s *Server) resumeTenant(ctx context.Context, c *call) (answer, error) {

@@ -82,12 +82,12 @@ func TestCreateTenantNamesAllThatIsWrong(t *testing.T) {
 		{`{"name":"x","a/b~c":1}`, "#/a~1b~0c"},
 		{`{"name":"x","budgets":{}}`, "#/budgets"},
 		{`{"name":"x","budgets":[7]}`, "#/budgets/0"},
-		{`{"name":"x","budgets":[{}]}`, "#/budgets/0/limitUsd #/budgets/0/period"},
+		{`{"name":"x","budgets":[{}]}`, "#/budgets/0/period #/budgets/0/limitUsd"},
 		{`{"name":"x","budgets":[{"period":"monthly","limitUsd":1},{"period":"monthly","limitUsd":2}]}`, "#/budgets/1/period"},
 		{`{"name":"x","budgets":[{"period":"monthly","limitUsd":1},{"period":"daily","limitUsd":-2}]}`, "#/budgets/1"},
 		{
 			`{"id":"_x","name":7,"timezone":"?","extra":1,"budgets":[{"period":"hourly","limitUsd":"1e3","more":1}]}`,
-			"#/name #/timezone #/id #/budgets/0/limitUsd #/extra",
+			"#/name #/timezone #/id #/budgets/0/limitUsd #/budgets/0/more #/extra",
 		},
 	} {
 		p := s.refused(http.StatusBadRequest, "invalid_request", "POST", "/admin/tenant", c.body)
@@ -198,7 +198,12 @@ func TestEveryRouteOfATenantAnswers404WithoutOne(t *testing.T) {
 			{"POST", at + "/resume", ""},
 			{"POST", at + "/budgets", `{"period":"daily","limitUsd":1}`},
 			{"DELETE", at + "/budgets/b", ""},
+			{"POST", at + "/budgets/b/raise", `{"usd":1}`},
+			{"POST", at + "/adjustments", `{"usd":1,"reason":"x"}`},
 			{"POST", at + "/apikeys", `{}`},
+			{"POST", at + "/apikeys/k/rotate", ""},
+			{"POST", at + "/apikeys/k/suspend", ""},
+			{"POST", at + "/apikeys/k/resume", ""},
 			{"DELETE", at + "/apikeys/k", ""},
 			{"GET", at + "/ratelimit", ""},
 			{"PUT", at + "/ratelimit", `{"rateLimitPerMin":1}`},

@@ -24,9 +24,10 @@ type tenantView struct {
 // budgetView is a budget with the balance of its present window. What remains is negative after an
 // overrun or a limit cut.
 type budgetView struct {
-	ID          domain.BudgetID    `json:"id"`
-	Period      domain.Period      `json:"period"`
-	Scope       domain.Scope       `json:"scope"`
+	ID     domain.BudgetID `json:"id"`
+	Period domain.Period   `json:"period"`
+	Scope  domain.Scope    `json:"scope"`
+	domain.Span
 	Limit       domain.Amount      `json:"limitUsd"`
 	Spent       domain.Amount      `json:"spentUsd"`
 	Reserved    domain.Amount      `json:"reservedUsd"`
@@ -34,6 +35,7 @@ type budgetView struct {
 	Remaining   domain.Amount      `json:"remainingUsd"`
 	WindowStart time.Time          `json:"windowStart"`
 	WindowEnd   time.Time          `json:"windowEnd"`
+	Raises      []domain.Raise     `json:"raises"`
 	AlertsAt    []domain.Threshold `json:"alertsAt"`
 	Source      domain.Source      `json:"source"`
 }
@@ -46,8 +48,12 @@ type keyView struct {
 	CreatedAt time.Time         `json:"createdAt"`
 	ExpiresAt *time.Time        `json:"expiresAt"`
 	RevokedAt *time.Time        `json:"revokedAt"`
+	Suspended bool              `json:"suspended"`
 	Models    []string          `json:"models"`
 	Tags      map[string]string `json:"tags"`
+	Required  []string          `json:"requiredTags"`
+	// OldUntil is how long the secret before the last rotation works, or worked.
+	OldUntil *time.Time `json:"oldUntil"`
 }
 
 func viewTenant(s domain.State, at time.Time) tenantView {
@@ -58,17 +64,47 @@ func viewTenant(s domain.State, at time.Time) tenantView {
 	}
 }
 
+// viewBudgets lists all budgets, by id. A custom one is shown before and after its window too.
 func viewBudgets(s domain.State, at time.Time) []budgetView {
+	balances := s.Balances(at)
 	views := make([]budgetView, 0, len(s.Budgets))
-	for _, b := range s.Balances(at) {
-		views = append(views, budgetView{
-			ID: b.Budget.ID, Period: b.Budget.Period, Scope: b.Budget.Scope,
-			Limit: b.Limit, Spent: b.Settled, Reserved: b.Held, Presumed: b.Presumed, Remaining: b.Available(),
-			WindowStart: b.Window.Start.UTC(), WindowEnd: b.Window.End.UTC(),
-			AlertsAt: append([]domain.Threshold{}, b.Budget.AlertsAt...), Source: b.Budget.Source,
-		})
+	for _, b := range s.Budgets {
+		if len(balances) > 0 && balances[0].Budget.ID == b.ID {
+			views = append(views, viewBudget(balances[0]))
+			balances = balances[1:]
+			continue
+		}
+		views = append(views, viewBudget(outside(s, b, at)))
 	}
 	return views
+}
+
+// outside is the balance of a custom budget that is not there yet, or is over.
+func outside(s domain.State, b domain.Budget, at time.Time) domain.Balance {
+	raises := b.Raises
+	b.Raises = nil
+	for _, r := range raises {
+		if at.Before(r.Until) {
+			b.Raises = append(b.Raises, r)
+		} else {
+			b.Limit -= r.By
+		}
+	}
+	shown := domain.Balance{Budget: b, Window: b.Window, Limit: b.Limit}
+	if a := s.Accounts[s.Current[b.ID]]; a != nil {
+		shown.Held, shown.Settled, shown.Presumed = a.Held, a.Settled, a.Presumed
+	}
+	return shown
+}
+
+func viewBudget(b domain.Balance) budgetView {
+	return budgetView{
+		ID: b.Budget.ID, Period: b.Budget.Period, Scope: b.Budget.Scope, Span: b.Budget.Span,
+		Limit: b.Limit, Spent: b.Settled, Reserved: b.Held, Presumed: b.Presumed, Remaining: b.Available(),
+		WindowStart: b.Window.Start.UTC().Truncate(time.Microsecond), WindowEnd: b.Window.End.UTC(),
+		Raises: append([]domain.Raise{}, b.Budget.Raises...), AlertsAt: append([]domain.Threshold{}, b.Budget.AlertsAt...),
+		Source: b.Budget.Source,
+	}
 }
 
 // viewKeys lists the keys by age, revoked ones too: their names are in the ledger.
@@ -90,7 +126,8 @@ func viewKey(k domain.Key) keyView {
 	}
 	return keyView{
 		ID: k.ID, Name: k.Name, Prefix: k.Prefix, CreatedAt: k.CreatedAt.UTC(),
-		ExpiresAt: utc(k.ExpiresAt), RevokedAt: utc(k.RevokedAt), Models: k.Models, Tags: tags,
+		ExpiresAt: utc(k.ExpiresAt), RevokedAt: utc(k.RevokedAt), Suspended: k.Suspended, Models: k.Models, Tags: tags,
+		Required: append([]string{}, k.RequiredTags...), OldUntil: utc(k.OldUntil),
 	}
 }
 

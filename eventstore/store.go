@@ -207,20 +207,30 @@ func (s *Store) Overdue(ctx context.Context, limit int) ([]OverdueHold, error) {
 
 // KeyRecord is a key as a credential: whose it is and what it may do.
 type KeyRecord struct {
-	Tenant    domain.TenantID
-	Key       domain.KeyID
+	Tenant domain.TenantID
+	Key    domain.KeyID
+	// ExpiresAt of a secret that was rotated away is the end of its grace, if that comes first.
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
+	Suspended bool
 	Models    []string
 	Tags      map[string]string
+	// RequiredTags are the names that each request must bring.
+	RequiredTags []string
 }
 
-// KeyByHash finds a key by its stored hash; domain.ErrKeyUnknown if there is none.
+// KeyByHash finds a key by its stored hash, or by that of the secret before its last rotation while that one
+// still works; domain.ErrKeyUnknown if there is none.
 func (s *Store) KeyByHash(ctx context.Context, hash string) (KeyRecord, error) {
 	var k KeyRecord
 	var tenant, key string
-	err := s.pool.QueryRow(ctx, `select tenant_id, key_id, expires_at, revoked_at, models, tags from api_key where key_hash = $1`, hash).
-		Scan(&tenant, &key, &k.ExpiresAt, &k.RevokedAt, &k.Models, &k.Tags)
+	err := s.pool.QueryRow(ctx, `select tenant_id, key_id, expires_at, revoked_at, suspended, models, tags, required_tags
+			from api_key where key_hash = $1
+		union all
+		select tenant_id, key_id, least(expires_at, old_until), revoked_at, suspended, models, tags, required_tags
+			from api_key where old_hash = $1 and old_until > clock_timestamp()
+		limit 1`, hash).
+		Scan(&tenant, &key, &k.ExpiresAt, &k.RevokedAt, &k.Suspended, &k.Models, &k.Tags, &k.RequiredTags)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return k, domain.ErrKeyUnknown
 	}

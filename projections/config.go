@@ -27,6 +27,10 @@ const (
 	defaultPoll = 2 * time.Second
 	// defaultReap leaves two thirds of the three seconds in which an overdue hold must close to the ledger.
 	defaultReap = time.Second
+	// defaultAge is how late an idle tenant's readers may see what time has changed.
+	defaultAge = 5 * time.Second
+	// defaultTidy is far below the days after which things may go.
+	defaultTidy = time.Hour
 )
 
 // Config says how the projections run. RedisURL is needed where Redis is used; all else has a default.
@@ -43,6 +47,9 @@ type Config struct {
 	Poll time.Duration
 	// Reap is how often overdue reservations are looked for.
 	Reap time.Duration
+	// Age is how often tenants are looked for of which time alone has changed something, Tidy how often what
+	// nobody needs is taken away.
+	Age, Tidy time.Duration
 	// FreeExpired gives overdue reservations back instead of charging them (EXPIRY_POLICY=release).
 	FreeExpired bool
 	// OrphanAfter is how long a gateway may be silent before its open reservations are charged; 0 leaves them to
@@ -79,6 +86,7 @@ type Store interface {
 	Database
 	Outbox
 	Holds
+	Timely
 }
 
 // Ledger closes overdue reservations. *eventstore.Ledger is one.
@@ -101,6 +109,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Reap <= 0 {
 		c.Reap = defaultReap
+	}
+	if c.Age <= 0 {
+		c.Age = defaultAge
+	}
+	if c.Tidy <= 0 {
+		c.Tidy = defaultTidy
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

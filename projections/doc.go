@@ -28,7 +28,7 @@
 //
 // # The registers
 //
-// The balances of a tenant are one hash, bg:{<tenant>}:accounts, that is exactly what the stream
+// The balances of a tenant are one hash, bg:{<tenant>}:balances, that is exactly what the stream
 // amounted to at the version in its field "version":
 //
 //	version       newest version applied

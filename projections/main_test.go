@@ -229,7 +229,7 @@ func (w *world) head(tenant domain.TenantID) int64 {
 // registersRight compares the hash with the account rows, and what is read from it with the state.
 func (w *world) registersRight(tenant domain.TenantID) error {
 	ctx := w.tb.Context()
-	hash, err := w.redis.HGetAll(ctx, "bg:{"+string(tenant)+"}:accounts").Result()
+	hash, err := w.redis.HGetAll(ctx, "bg:{"+string(tenant)+"}:balances").Result()
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,9 @@ func (w *world) registersRight(tenant domain.TenantID) error {
 	}
 	rows, err := w.pool.Query(ctx, `select account_id::text, concat_ws('|', version, period,
 		(extract(epoch from win_start) * 1000000)::bigint, (extract(epoch from win_end) * 1000000)::bigint,
-		limit_nano, settled, held, presumed, budget_id) from account where tenant_id = $1`, tenant)
+		limit_nano, settled, held, presumed, duration_min * 60000000, oldest_bucket,
+		coalesce((select string_agg(concat_ws(':', buckets[i], buckets[i + 1], buckets[i + 2]), ',' order by i)
+			from generate_series(1, cardinality(buckets), 3) i), ''), budget_id) from account where tenant_id = $1`, tenant)
 	if err != nil {
 		return err
 	}
@@ -295,7 +297,9 @@ func (w *world) usageRight(tenant domain.TenantID) error {
 	}
 	var wrong int
 	err := w.pool.QueryRow(ctx, `select count(*) from account a where tenant_id = $1 and settled <> (
-		select coalesce(sum(usd), 0) * 1000000000 from "UsageLedger" u where u.tenant = a.tenant_id and u.ts >= a.win_start and u.ts < a.win_end)`, tenant).Scan(&wrong)
+		select coalesce(sum(usd), 0) * 1000000000 from "UsageLedger" u where u.tenant = a.tenant_id and u.ts >= a.win_start and u.ts < a.win_end
+			and (duration_min = 0 or u.ts >= to_timestamp(oldest_bucket * duration_min))) and not exists (
+		select from budget b where b.tenant_id = a.tenant_id and b.budget_id = a.budget_id and scope <> '{}')`, tenant).Scan(&wrong)
 	if err == nil && wrong > 0 {
 		err = fmt.Errorf("%d accounts differ from the sums of the UsageLedger", wrong)
 	}

@@ -65,64 +65,134 @@ func (d *dice) intN(n int) int {
 	return int((z ^ z>>31) % uint64(n))
 }
 
+// life is a tenant's stream in the making.
+type life struct {
+	t      *testing.T
+	random *dice
+	s      domain.State
+	now    time.Time
+	all    []domain.Recorded
+	open   []domain.ReservationID
+	made   int // budgets, and adjustments
+	after  func(domain.State, []domain.Recorded, time.Time)
+}
+
 // stream makes the events of a tenant's life of some weeks, at random, and calls after with what each
 // command recorded and the state it led to.
 func stream(t *testing.T, random *dice, commands int, after func(domain.State, []domain.Recorded, time.Time)) {
 	t.Helper()
-	s, now := domain.NewState("a"), time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)
-	var open []domain.ReservationID
-	budgets := 0
-	do := func(c domain.Command) {
-		next, recorded, err := domain.Execute(s, c, now)
-		s = next
-		if err == nil && len(recorded) > 0 {
-			after(s, recorded, now)
+	l := &life{t: t, random: random, after: after, s: domain.NewState("a"), now: time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)}
+	l.do(domain.CreateTenant{Name: "a", Actor: "admin"})
+	for range commands {
+		l.now = l.now.Add(time.Duration(random.intN(int(8 * time.Hour))))
+		if random.intN(3) == 0 {
+			l.now = l.now.Add(-time.Duration(random.intN(int(7 * time.Hour)))) // closer together
+		}
+		if random.intN(3) == 0 {
+			l.administer()
+		} else {
+			l.use()
 		}
 	}
-	do(domain.CreateTenant{Name: "a", Actor: "admin"})
-	for range commands {
-		now = now.Add(time.Duration(random.intN(int(8 * time.Hour))))
-		switch random.intN(12) {
-		case 0:
-			budgets++
-			periods := domain.CalendarPeriods()
-			do(domain.DefineBudget{
-				ID: domain.BudgetID(fmt.Sprintf("bud|%d", budgets)), Period: periods[random.intN(len(periods))],
-				Limit: domain.Amount(random.intN(10_000)), Source: domain.SourceAdmin, AlertsAt: []domain.Threshold{500_000, 1_000_000}[:random.intN(3)],
-			})
-		case 1:
-			if len(s.Budgets) > 0 && random.intN(3) == 0 {
-				do(domain.RetireBudget{ID: s.Budgets[random.intN(len(s.Budgets))].ID})
-			}
-		case 2:
-			zone, err := domain.ParseZone([]string{"UTC", "Asia/Tokyo", "America/Los_Angeles"}[random.intN(3)])
-			if err != nil {
-				t.Fatal(err)
-			}
-			do(domain.ChangeTenant{Zone: &zone})
-		case 3, 4, 5, 6, 7:
-			id := domain.ReservationID(uuid.NewString())
-			do(domain.Reserve{Request: domain.Request{Reservation: id}, Amount: domain.Amount(random.intN(300)), TTL: time.Hour})
-			open = append(open, id)
-		default:
-			if len(open) == 0 {
-				continue
-			}
-			i := random.intN(len(open))
-			id := open[i]
-			open = append(open[:i], open[i+1:]...)
-			switch random.intN(3) {
-			case 0:
-				do(domain.Release{Reservation: id})
-			case 1:
-				do(domain.Settle{Reservation: id, Charged: domain.Amount(random.intN(400)), Basis: domain.BasisProvider})
-			default:
-				do(domain.SettlePresumed{Reservation: id})
-				if random.intN(2) == 0 {
-					do(domain.Settle{Reservation: id, Charged: 7, Basis: domain.BasisProvider})
-				}
-			}
+}
+
+// do carries out a command as a store would: what it asks of the past is in the events.
+func (l *life) do(c domain.Command) {
+	next, recorded, err := domain.Execute(l.s, c, l.now)
+	var asked *domain.PastNeededError
+	for past := []domain.Past(nil); errors.As(err, &asked); {
+		answer := asked.Past
+		for _, r := range l.all {
+			answer.Add(r)
 		}
+		past = append(past, answer)
+		next, recorded, err = domain.Execute(l.s, domain.Informed{Command: c, Past: past}, l.now)
+	}
+	l.s = next
+	if err == nil && len(recorded) > 0 {
+		l.all = append(l.all, recorded...)
+		l.after(l.s, recorded, l.now)
+	}
+}
+
+func (l *life) administer() {
+	switch l.random.intN(7) {
+	case 0, 1:
+		l.define()
+	case 2:
+		if len(l.s.Budgets) > 3 {
+			l.do(domain.RetireBudget{ID: l.s.Budgets[l.random.intN(len(l.s.Budgets))].ID})
+		}
+	case 3:
+		zone, err := domain.ParseZone([]string{"UTC", "Asia/Tokyo", "America/Los_Angeles"}[l.random.intN(3)])
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.do(domain.ChangeTenant{Zone: &zone})
+	case 4:
+		if len(l.s.Budgets) > 0 {
+			b := l.s.Budgets[l.random.intN(len(l.s.Budgets))]
+			l.do(domain.RaiseBudget{ID: b.ID, By: 100, Until: l.now.Add(time.Duration(1+l.random.intN(40)) * time.Hour)})
+		}
+	case 5:
+		l.made++
+		l.do(domain.Adjust{Delta: domain.Amount(l.random.intN(40) - 20), Reason: "x", Idempotency: fmt.Sprint(l.made)})
+	default:
+		l.do(domain.Age{})
+	}
+}
+
+func (l *life) define() {
+	l.made++
+	d := domain.DefineBudget{
+		ID: domain.BudgetID(fmt.Sprintf("bud|%d", l.made)), Limit: domain.Amount(l.random.intN(10_000)),
+		Source: domain.SourceAdmin, AlertsAt: []domain.Threshold{500_000, 1_000_000}[:l.random.intN(3)],
+		Scope: []domain.Scope{{}, {}, {Model: "m|n"}, {Tag: "team=a,b"}}[l.random.intN(4)],
+	}
+	switch periods := domain.CalendarPeriods(); l.random.intN(4) {
+	case 0:
+		d.Period, d.Span.Duration = domain.Rolling, []domain.Length{domain.Length(time.Hour), domain.Length(24 * time.Hour), domain.Length(5 * 24 * time.Hour)}[l.random.intN(3)]
+	case 1:
+		d.Period, d.Span.StartDate, d.Span.EndDate = domain.Custom, l.now.Format(time.DateOnly), l.now.AddDate(0, 0, l.random.intN(9)).Format(time.DateOnly)
+	default:
+		d.Period = periods[l.random.intN(len(periods))]
+	}
+	l.do(d)
+}
+
+func (l *life) use() {
+	if l.random.intN(2) == 0 || len(l.open) == 0 {
+		id := domain.ReservationID(uuid.NewString())
+		r := domain.Request{Reservation: id, Model: []string{"m|n", "x"}[l.random.intN(2)], Tags: map[string]string{"team": []string{"a,b", "c"}[l.random.intN(2)]}}
+		l.do(domain.Reserve{Request: r, Amount: domain.Amount(l.random.intN(300)), TTL: time.Hour})
+		l.open = append(l.open, id)
+		return
+	}
+	i := l.random.intN(len(l.open))
+	id := l.open[i]
+	if l.random.intN(6) == 0 {
+		l.do(domain.Extend{Reservation: id, Add: domain.Amount(l.random.intN(50)), TTL: time.Hour})
+		return
+	}
+	l.open = append(l.open[:i], l.open[i+1:]...)
+	switch l.random.intN(4) {
+	case 0:
+		l.do(domain.Release{Reservation: id, Reason: domain.ReleasedNotSent})
+		return
+	case 1:
+		l.do(domain.SettlePresumed{Reservation: id})
+	case 2:
+		l.do(domain.Expire{Reservation: id})
+	default:
+		l.do(domain.Settle{Reservation: id, Charged: domain.Amount(l.random.intN(400)), Basis: domain.BasisProvider})
+		return
+	}
+	switch l.random.intN(3) {
+	case 0:
+		l.do(domain.Settle{Reservation: id, Charged: 7, Basis: domain.BasisProvider})
+	case 1:
+		l.made++
+		l.do(domain.Adjust{Reservation: id, Delta: -1, Reason: "x", Idempotency: fmt.Sprint(l.made)})
 	}
 }
 
@@ -166,6 +236,31 @@ func TestRegistersAreWhatTheStreamAmountsTo(t *testing.T) {
 // sameBalances compares as values: no alerts are nil or empty.
 func sameBalances(a, b []domain.Balance) bool {
 	return fmt.Sprintf("%+v", a) == fmt.Sprintf("%+v", b)
+}
+
+func TestPartsOfARollingWindowAreExactBeyondWhatLuaCanCount(t *testing.T) {
+	t.Parallel()
+	c := newCounters(t)
+	l := &life{t: t, random: newDice(1), s: domain.NewState("a"), now: time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)}
+	l.after = func(_ domain.State, recorded []domain.Recorded, _ time.Time) { c.sent(t, runOf(recorded)) }
+	l.do(domain.CreateTenant{Name: "a"})
+	l.do(domain.DefineBudget{ID: "b", Period: domain.Rolling, Span: domain.Span{Duration: domain.Length(time.Hour)}, Limit: domain.MaxAmount, Source: domain.SourceAdmin})
+	const most = domain.MaxAmount/4 - 1 // odd, and above 2^53
+	for range 3 {
+		id := domain.ReservationID(uuid.NewString())
+		l.do(domain.Reserve{Request: domain.Request{Reservation: id}, Amount: most, TTL: time.Hour})
+		l.do(domain.Settle{Reservation: id, Charged: most, Basis: domain.BasisProvider})
+		l.now = l.now.Add(20 * time.Second)
+	}
+	got, want := c.parsed(t, "a"), l.s
+	for at := l.now; at.Before(l.now.Add(2 * time.Hour)); at = at.Add(17 * time.Second) {
+		if g, w := got.Balances(at), want.Balances(at); !sameBalances(g, w) {
+			t.Fatalf("at %s:\ngot  %+v\nwant %+v", at, g, w)
+		}
+	}
+	if n := c.client.HLen(t.Context(), registersKey("a")).Val(); n != 4 {
+		t.Errorf("%d fields; want the version, the zone, a budget and its register", n)
+	}
 }
 
 func TestRunBehindAGapChangesNothing(t *testing.T) {
@@ -303,9 +398,10 @@ func TestRedisThatFailsIsLeftAloneForAWhile(t *testing.T) {
 }
 
 func FuzzParseRegisters(f *testing.F) {
-	f.Add("1|monthly|admin|100|500000,1000000|{}", "4|monthly|0|9|100|1|2|0|b")
-	f.Add("1|monthly|admin|100||{\"model\":\"m|n\"}", "4|monthly|0|253370764800000000|100|1|2|0|bud|1")
-	f.Add("", "|||||||||")
+	f.Add(`1|monthly|admin|100|7:1700000000000000|500000,1000000|{"scope":{},"span":{}}`, "4|monthly|0|9|100|1|2|0|0|0||b")
+	f.Add(`1|rolling|admin|100|||{"scope":{"model":"m|n"},"span":{"duration":"1h"}}`, "4|rolling|0|253370764800000000|100|1|2|0|3600000000|7|7:1:0,9:0:0|bud|1")
+	f.Add(`1|custom|admin|100|||{"scope":{},"span":{},"start":"2026-01-01T00:00:00Z"}`, "4|rolling|0|9|1|1|1|1|1|1|1:1:1|b")
+	f.Add("", "||||||||||||")
 	f.Fuzz(func(t *testing.T, budget, account string) {
 		s, err := parseRegisters("a", map[string]string{versionField: "9", zoneField: "1|Asia/Tokyo", "b:b": budget, "4": account})
 		if err != nil {
@@ -315,6 +411,7 @@ func FuzzParseRegisters(f *testing.F) {
 			return
 		}
 		s.Balances(time.Unix(0, 0))
+		s.Balances(time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
 		if len(s.Budgets) != 1 || len(s.Accounts) != 1 {
 			t.Errorf("read %d budgets and %d accounts", len(s.Budgets), len(s.Accounts))
 		}

@@ -169,7 +169,7 @@ func TestEventThatIsNotInPostgresNeverBecomesMoney(t *testing.T) {
 	if err := w.pool.QueryRow(t.Context(), `select count(*) from projection_cursor where tenant_id = 'ghost'`).Scan(&rows); err != nil || rows != 0 {
 		t.Errorf("%d cursors of a tenant that does not exist, %v", rows, err)
 	}
-	if n := w.redis.Exists(t.Context(), "bg:{ghost}:accounts").Val(); n != 0 {
+	if n := w.redis.Exists(t.Context(), "bg:{ghost}:balances").Val(); n != 0 {
 		t.Error("registers of a tenant that does not exist")
 	}
 }

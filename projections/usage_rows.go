@@ -148,7 +148,12 @@ func usageOf(r domain.Recorded) (usageRow, bool) {
 	case domain.UsageSettledLate:
 		return usageRow{kind: "late", request: e.Request, at: e.ReservedAt, usd: e.Delta, usage: e.Usage}, true
 	case domain.UsageAdjusted:
-		return usageRow{kind: "adjusted", request: domain.Request{Reservation: e.Reservation}, at: r.Time, usd: e.Delta}, true
+		of := domain.Request{Reservation: e.Reservation, Route: e.Route, Model: e.Model, KeyID: e.KeyID, Tags: e.Tags}
+		at := e.ReservedAt
+		if at.IsZero() {
+			at = r.Time
+		}
+		return usageRow{kind: "adjusted", request: of, at: at, usd: e.Delta}, true
 	}
 	return usageRow{}, false
 }

@@ -11,7 +11,7 @@ import (
 // gaugeEvery is how often the gauges of the outbox are set.
 const gaugeEvery = 2 * time.Second
 
-// Worker runs the relay, both projectors and the reaper. Any number may run, in any number of processes.
+// Worker runs the relay, both projectors, the reaper and the ager. Any number may run, in any number of processes.
 type Worker struct {
 	cfg   Config
 	store Store
@@ -33,7 +33,7 @@ func NewWorker(cfg Config, store Store, ledger Ledger) (*Worker, error) {
 	}
 	projectors := shared{cfg: cfg, group: streamGroup, projectors: []*Projector{counters, usage}}
 	w := &Worker{cfg: cfg, store: store}
-	w.parts = append(w.parts, relay, projectors, NewReaper(cfg, store, ledger))
+	w.parts = append(w.parts, relay, projectors, NewReaper(cfg, store, ledger), NewAger(cfg, store, ledger))
 	return w, nil
 }
 

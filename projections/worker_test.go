@@ -145,7 +145,7 @@ func TestFlushedRedisIsFilledAgain(t *testing.T) {
 		if err := w.redis.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		w.eventually("registers after a flush", func() error { return w.redis.HGet(t.Context(), "bg:{quiet}:accounts", "version").Err() })
+		w.eventually("registers after a flush", func() error { return w.redis.HGet(t.Context(), "bg:{quiet}:balances", "version").Err() })
 	}
 	<-spent
 	w.converge(quiet, busy)

@@ -51,7 +51,7 @@ func (x *exchange) allow() error {
 		if err != nil {
 			return unavailable(err)
 		}
-		in = withBalances(in, balances)
+		in = withBalances(in, domain.Request{KeyID: x.who.key, Model: x.asked.Model, Tags: x.priced.tags}, balances)
 	}
 	decision, err := current.Decide(x.r.Context(), in)
 	if err != nil {
@@ -67,21 +67,36 @@ func (x *exchange) allow() error {
 	return nil
 }
 
-// withBalances adds what the tenant's budgets hold, tightest first.
-func withBalances(in policy.Input, balances []domain.Balance) policy.Input {
+// withBalances adds what the tenant's budgets hold, tightest first. Usage and budget are those of the tightest
+// one that the request counts in.
+func withBalances(in policy.Input, of domain.Request, balances []domain.Balance) policy.Input {
 	balances = slices.Clone(balances)
 	slices.SortStableFunc(balances, func(a, b domain.Balance) int { return cmp.Compare(a.Available(), b.Available()) })
 	for _, b := range balances {
-		in.Budgets = append(in.Budgets, policy.Budget{
-			ID: string(b.Budget.ID), Period: string(b.Budget.Period), Limit: b.Limit.String(),
-			Usage: (b.Held + b.Settled).String(), Spent: b.Settled.String(), Reserved: b.Held.String(),
-			Remaining: b.Available().String(), ResetsAt: b.Window.End,
-		})
-	}
-	if len(in.Budgets) > 0 {
-		in.Usage, in.Budget = in.Budgets[0].Usage, in.Budgets[0].Limit
+		shown := policy.Budget{
+			ID: string(b.Budget.ID), Period: string(b.Budget.Period), Scope: scopeInput(b.Budget.Scope), Limit: b.Limit.String(),
+			Usage: (b.Held + b.Settled).String(), Spent: b.Settled.String(), Reserved: b.Held.String(), Remaining: b.Available().String(),
+		}
+		if b.Budget.Period != domain.Total {
+			shown.ResetsAt = b.Window.End
+		}
+		in.Budgets = append(in.Budgets, shown)
+		if in.Budget == "" && b.Budget.Scope.Matches(of) {
+			in.Usage, in.Budget = shown.Usage, shown.Limit
+		}
 	}
 	return in
+}
+
+// scopeInput is a scope as policies see it: the part that is set, and nothing for the whole tenant.
+func scopeInput(s domain.Scope) map[string]string {
+	scope := map[string]string{}
+	for name, part := range map[string]string{"apiKey": string(s.APIKey), "model": s.Model, "tag": s.Tag} {
+		if part != "" {
+			scope[name] = part
+		}
+	}
+	return scope
 }
 
 // reserve holds the bound inside every budget, durably, or refuses.
@@ -96,12 +111,7 @@ func (x *exchange) reserve() error {
 	began := x.s.cfg.Now()
 	x.s.Recorder.Reserved(x.who.tenant, x.held.reservation)
 	records, err := x.s.Ledger.Do(ctx, x.who.tenant, domain.Reserve{
-		Request: domain.Request{
-			Reservation: x.held.reservation, RequestID: x.id, Route: string(x.route), Provider: x.priced.model.Provider,
-			Model: x.asked.Model, Tier: x.priced.tier, KeyID: x.who.key, Tags: x.priced.tags, Stream: x.asked.Stream,
-			Estimate: x.priced.estimate, Prices: x.s.Prices.Version(), Policy: x.held.revision, Gateway: x.s.cfg.Gateway,
-		},
-		Amount: x.priced.bound, TTL: x.s.cfg.ReservationTTL,
+		Request: x.request(), Amount: x.priced.bound, TTL: x.s.cfg.ReservationTTL,
 		Keyless: x.who.key == "" && x.who.tenant != x.s.cfg.Demo,
 	})
 	x.s.Metrics.reserved(x.s.cfg.Now().Sub(began))
@@ -124,6 +134,19 @@ func (x *exchange) reserve() error {
 	spent := x.s.cfg.Now().Sub(x.started)
 	h.Set("Server-Timing", "bg;dur="+strconv.FormatFloat(float64(spent.Microseconds())/1000, 'f', 3, 64))
 	return nil
+}
+
+// request is what every event of the reservation says about the call.
+func (x *exchange) request() domain.Request {
+	r := domain.Request{
+		Reservation: x.held.reservation, RequestID: x.id, Route: string(x.route), Provider: x.priced.model.Provider,
+		Model: x.asked.Model, Tier: x.priced.tier, KeyID: x.who.key, Tags: x.priced.tags, Stream: x.asked.Stream,
+		Estimate: x.priced.estimate, Prices: x.s.Prices.Version(), Policy: x.held.revision, Gateway: x.s.cfg.Gateway,
+	}
+	if x.attempt != "" {
+		r.Idempotency, r.Fingerprint = x.attempt, x.fingerprint()
+	}
+	return r
 }
 
 // tightest is what the budget with the least left has left.

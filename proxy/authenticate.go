@@ -17,8 +17,10 @@ type principal struct {
 	key    domain.KeyID // empty without a key
 	models []string
 	pinned map[string]string
-	zone   domain.Zone
-	limit  *int64
+	// required are the names of tags that the request must have.
+	required []string
+	zone     domain.Zone
+	limit    *int64
 }
 
 // authenticate finds the principal. Every bad key gets the same answer after the same work: its hash is
@@ -36,7 +38,7 @@ func (x *exchange) authenticate() error {
 		return lookupFailed(err)
 	}
 	now := x.s.cfg.Now()
-	if (c.ExpiresAt != nil && !now.Before(*c.ExpiresAt)) || (c.RevokedAt != nil && !now.Before(*c.RevokedAt)) {
+	if c.Suspended || (c.ExpiresAt != nil && !now.Before(*c.ExpiresAt)) || (c.RevokedAt != nil && !now.Before(*c.RevokedAt)) {
 		return unauthorized(domain.ErrKeyUnusable)
 	}
 	for _, named := range x.r.Header.Values("X-Tenant-Id") {
@@ -51,7 +53,9 @@ func (x *exchange) authenticate() error {
 	if err != nil {
 		return lookupFailed(err)
 	}
-	x.who = principal{tenant: c.Tenant, key: c.Key, models: c.Models, pinned: c.Tags, zone: t.Zone, limit: t.RateLimit}
+	x.who = principal{
+		tenant: c.Tenant, key: c.Key, models: c.Models, pinned: c.Tags, required: c.RequiredTags, zone: t.Zone, limit: t.RateLimit,
+	}
 	return nil
 }
 

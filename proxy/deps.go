@@ -25,9 +25,12 @@ type Credential struct {
 	Key       domain.KeyID
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
+	Suspended bool
 	// Models are the only ones the key may use, all if empty. Tags are pinned: they win over the request's.
 	Models []string
 	Tags   map[string]string
+	// RequiredTags are the names of tags that each request must have.
+	RequiredTags []string
 }
 
 // Tenant is what a request must know of its tenant.

@@ -23,6 +23,8 @@ type problem struct {
 	detail  string
 	param   string
 	budget  *domain.BudgetExceededError
+	// attempt is what the request's idempotency key was used for.
+	attempt *domain.Attempt
 	// messages are a policy's.
 	messages []string
 	nearest  []string
@@ -79,7 +81,6 @@ func problemOf(err error) *problem {
 		return p
 	}
 	var refused *request.Error
-	var exceeded *domain.BudgetExceededError
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &refused):
@@ -89,11 +90,25 @@ func problemOf(err error) *problem {
 			status: http.StatusRequestEntityTooLarge, code: "request_too_large", message: "Request too large",
 			detail: fmt.Sprintf("the body is larger than %d bytes", large.Limit),
 		}
+	case errors.Is(err, context.Canceled) && !errors.Is(err, domain.ErrUnavailable):
+		return &problem{status: 499, code: "client_closed_request", message: "Client closed request", cause: err}
+	}
+	return problemOfLedger(err)
+}
+
+// problemOfLedger maps the kinds of package domain.
+func problemOfLedger(err error) *problem {
+	var exceeded *domain.BudgetExceededError
+	var used *domain.IdempotencyError
+	switch {
 	case errors.As(err, &exceeded):
-		return noRetry(&problem{
-			status: http.StatusPaymentRequired, code: "budget_exceeded", message: "Budget exceeded",
-			detail: strings.TrimPrefix(exceeded.Error(), domain.ErrBudgetExceeded.Error()+": "), budget: exceeded,
-		})
+		detail := strings.TrimPrefix(exceeded.Error(), domain.ErrBudgetExceeded.Error()+": ")
+		if exceeded.Scope != (domain.Scope{}) {
+			detail += "; it is for " + exceeded.Scope.String()
+		}
+		return noRetry(&problem{status: http.StatusPaymentRequired, code: "budget_exceeded", message: "Budget exceeded", detail: detail, budget: exceeded})
+	case errors.As(err, &used):
+		return attempted(used)
 	case errors.Is(err, domain.ErrKeyUnusable), errors.Is(err, domain.ErrKeyUnknown), errors.Is(err, domain.ErrTenantUnknown):
 		return unauthorized(err)
 	case errors.Is(err, domain.ErrTenantSuspended):
@@ -103,8 +118,8 @@ func problemOf(err error) *problem {
 		}
 	case errors.Is(err, domain.ErrUnavailable):
 		return unavailable(err)
-	case errors.Is(err, context.Canceled):
-		return &problem{status: 499, code: "client_closed_request", message: "Client closed request", cause: err}
+	case errors.Is(err, domain.ErrInvalid):
+		return badRequest("invalid_request", "", strings.TrimPrefix(err.Error(), domain.ErrInvalid.Error()+": "))
 	}
 	return internal(err)
 }
@@ -146,6 +161,12 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, id string,
 	if p.retry != nil {
 		h.Set("X-Should-Retry", strconv.FormatBool(*p.retry))
 	}
+	if r := p.reservation(); r != nil {
+		h.Set("X-BudgetGuard-Reservation", string(r.ID))
+		if r.Charged != nil {
+			h.Set("X-BudgetGuard-Cost-Usd", r.Charged.String())
+		}
+	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
 	}
@@ -170,6 +191,8 @@ type plainProblem struct {
 	Messages  []string     `json:"messages,omitempty"`
 	Nearest   []string     `json:"nearest,omitempty"`
 	Budget    *plainBudget `json:"budget,omitempty"`
+
+	Reservation *plainReservation `json:"reservation,omitempty"`
 }
 
 type plainBudget struct {
@@ -186,6 +209,7 @@ type plainBudget struct {
 func (p *problem) plain(id string) plainProblem {
 	body := plainProblem{
 		Error: p.message, Code: p.code, RequestID: id, Detail: p.detail, Param: p.param, Messages: p.messages, Nearest: p.nearest,
+		Reservation: p.reservation(),
 	}
 	if b := p.budget; b != nil {
 		body.Budget = &plainBudget{

@@ -36,6 +36,7 @@ func (x *exchange) forward() {
 		x.release("client_gone_before_dispatch")
 		return
 	}
+	defer x.keepHeld()()
 	c := x.s.newCall(x.r.Context(), x.held.reservation)
 	defer c.cancel(nil)
 	began := x.s.cfg.Now()

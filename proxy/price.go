@@ -35,7 +35,10 @@ func (x *exchange) read() error {
 	if encoding := x.r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return unsupported("send the body without Content-Encoding")
 	}
-	if x.priced.tags, err = tagsOf(x.r.Header.Values(tagsHeader), x.who.pinned); err != nil {
+	if x.priced.tags, err = tagsOf(x.r.Header.Values(tagsHeader), x.who.pinned, x.who.required); err != nil {
+		return err
+	}
+	if x.attempt, err = attemptKey(x.r.Header.Values(idempotencyHeader)); err != nil {
 		return err
 	}
 	if x.r.ContentLength > x.s.cfg.MaxBody { // refused before the upload

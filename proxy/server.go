@@ -125,6 +125,8 @@ type exchange struct {
 	body   []byte
 	priced priced
 	held   hold
+	// attempt is the request's idempotency key, empty without one.
+	attempt string
 	// uploaded says that the body was read to its end, answering that the status has been written.
 	uploaded, answering bool
 	// decision is what became of the request, empty until that is known.

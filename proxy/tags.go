@@ -14,8 +14,9 @@ const (
 	maxTag     = 64
 )
 
-// tagsOf reads "team=search,env=prod". What the key pins wins over what the request says.
-func tagsOf(headers []string, pinned map[string]string) (map[string]string, error) {
+// tagsOf reads "team=search,env=prod". What the key pins wins over what the request says, and what it requires
+// must be there.
+func tagsOf(headers []string, pinned map[string]string, required []string) (map[string]string, error) {
 	tags := map[string]string{}
 	for part := range strings.SplitSeq(strings.Join(headers, ","), ",") {
 		part = strings.TrimSpace(part)
@@ -34,6 +35,16 @@ func tagsOf(headers []string, pinned map[string]string) (map[string]string, erro
 	maps.Copy(tags, pinned)
 	if len(tags) > maxTags {
 		return nil, badRequest("invalid_request", "", fmt.Sprintf("%s: at most %d tags", tagsHeader, maxTags))
+	}
+	var missing []string
+	for _, name := range required {
+		if _, there := tags[name]; !there {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, badRequest("invalid_request", "", fmt.Sprintf("the key requires the tags %s: send %s: %s=…", strings.Join(missing, ", "),
+			tagsHeader, strings.Join(missing, "=…,")))
 	}
 	if len(tags) == 0 {
 		return nil, nil

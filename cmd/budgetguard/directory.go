@@ -23,7 +23,10 @@ type directory struct {
 
 func (d *directory) Credential(ctx context.Context, hash string) (proxy.Credential, error) {
 	k, err := d.store.KeyByHash(ctx, hash)
-	return proxy.Credential{Tenant: k.Tenant, Key: k.Key, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, Models: k.Models, Tags: k.Tags}, err
+	return proxy.Credential{
+		Tenant: k.Tenant, Key: k.Key, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, Suspended: k.Suspended,
+		Models: k.Models, Tags: k.Tags, RequiredTags: k.RequiredTags,
+	}, err
 }
 
 func (d *directory) Tenant(ctx context.Context, id domain.TenantID) (proxy.Tenant, error) {

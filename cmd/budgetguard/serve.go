@@ -39,7 +39,7 @@ func (a *app) serveCommand() *cobra.Command {
 		_, _ = fmt.Fprintf(a.stdout, "budgetguard %s serves %s\n", version, g.address())
 		ctx, stop := context.WithCancel(c.Context())
 		reaped := make(chan struct{})
-		go func() { defer close(reaped); g.reap(ctx) }()
+		go func() { defer close(reaped); g.keep(ctx) }()
 		go keepPartitions(ctx, g.store, log)
 		err = g.serve(ctx)
 		stop()

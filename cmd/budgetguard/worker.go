@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,7 +23,7 @@ import (
 func (a *app) workerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "worker", Short: "Publish events, keep the projections and close overdue reservations", Args: noArgs,
-		Long: "Runs the relay to Redis Streams, the projectors and the reaper. Any number of workers may run: they share the work\nand what one leaves behind another takes over.",
+		Long: "Runs the relay to Redis Streams, the projectors, the reaper and hourly housekeeping. Any number of workers may run: they share the work\nand what one leaves behind another takes over.",
 	}
 	known := bind(c, storageSettings(), commonSettings(), reaperSettings(), orphanSettings(), []setting{{"ADMIN_ADDR", "", false, "listener for /metrics and /health; none by default"}})
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -133,14 +134,23 @@ func serveMetrics(ctx context.Context, addr string, registry *prometheus.Registr
 	return server.Close, nil
 }
 
-// reap closes overdue reservations in a gateway; workers do too, and racing is harmless.
-func (g *gateway) reap(ctx context.Context) {
-	reaper := projections.NewReaper(projections.Config{
+// keep closes overdue reservations and records what time changes, in a gateway; workers do too, and racing is
+// harmless.
+func (g *gateway) keep(ctx context.Context) {
+	cfg := projections.Config{
 		RedisURL: g.cfg.redis, FreeExpired: g.cfg.expireFree, OrphanAfter: g.cfg.orphanAfter, Logger: g.cfg.log,
-	}, afterReplay{g.store, g.blackBox.replayed}, g.ledger)
-	if err := reaper.Run(ctx); err != nil && ctx.Err() == nil {
-		g.cfg.log.ErrorContext(ctx, "the reaper ended", slog.String("error", err.Error()))
 	}
+	var parts sync.WaitGroup
+	for name, part := range map[string]interface{ Run(context.Context) error }{
+		"reaper": projections.NewReaper(cfg, afterReplay{g.store, g.blackBox.replayed}, g.ledger), "ager": projections.NewAger(cfg, g.store, g.ledger),
+	} {
+		parts.Go(func() {
+			if err := part.Run(ctx); err != nil && ctx.Err() == nil {
+				g.cfg.log.ErrorContext(ctx, "a part ended", slog.String("part", name), slog.String("error", err.Error()))
+			}
+		})
+	}
+	parts.Wait()
 }
 
 // watch opens what shows the projections: the registers that policies look at, and how far they lag.

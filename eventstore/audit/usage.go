@@ -102,7 +102,12 @@ func usageOf(r domain.Recorded) (usageRow, bool) {
 		row.Prompt, row.Completion = e.Usage.Prompt, e.Usage.Completion
 		return row, true
 	case domain.UsageAdjusted:
-		row := usageRowOf(r, "adjusted", domain.Request{Reservation: e.Reservation}, r.Time)
+		of := domain.Request{Reservation: e.Reservation, Route: e.Route, Model: e.Model, KeyID: e.KeyID, Tags: e.Tags}
+		at := e.ReservedAt
+		if at.IsZero() {
+			at = r.Time
+		}
+		row := usageRowOf(r, "adjusted", of, at)
 		row.USD = int64(e.Delta)
 		return row, true
 	}

@@ -32,21 +32,108 @@ function apply.set(field, version, value)
   end
 end
 
--- post assigns limit|spent|reserved|presumed of a register. One that is not there belongs to a window that
--- left the hash.
-function apply.post(field, version, value)
+-- A register is version|period|start|end|limit|spent|reserved|presumed|width|oldest|buckets|budget, where the
+-- last five mean nothing but for a rolling window: its length, the oldest part that counts, and what was
+-- charged by part, as number:spent:presumed with commas between.
+local register_pattern = '^(%d+)|([^|]*|[^|]*|[^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|(.*)$'
+
+-- read gives a register's parts if there is one that is older than the event. One that is not there belongs to
+-- a window that left the hash.
+local function read(field, version)
   local old = redis.call('HGET', key, field)
-  if not old or not newer(version, version_of(old)) then return end
-  local window, budget = string.match(old, '^%d+|([^|]*|[^|]*|[^|]*)|[^|]*|[^|]*|[^|]*|[^|]*|(.*)$')
-  redis.call('HSET', key, field, version .. '|' .. window .. '|' .. value .. '|' .. budget)
+  if not old or not newer(version, version_of(old)) then return nil end
+  local r = {}
+  local _
+  _, r.window, r.limit, r.spent, r.reserved, r.presumed, r.length, r.oldest, r.buckets, r.budget = string.match(old, register_pattern)
+  return r
 end
 
--- change assigns source|limit|alerts of a budget.
+local function write(field, version, r)
+  redis.call('HSET', key, field, table.concat({ version, r.window, r.limit, r.spent, r.reserved, r.presumed, r.length, r.oldest, r.buckets, r.budget }, '|'))
+end
+
+local function assign(r, value)
+  local rest
+  r.limit, r.spent, r.reserved, r.presumed, rest = string.match(value, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|?(.*)$')
+  return rest
+end
+
+-- plus adds whole numbers in Redis, which has 64 bits for them.
+local function plus(a, b)
+  redis.call('HSET', key, '+', a)
+  redis.call('HINCRBY', key, '+', b)
+  local sum = redis.call('HGET', key, '+')
+  redis.call('HDEL', key, '+')
+  return sum
+end
+local function minus(a, b)
+  if b == '0' then return a end
+  return plus(a, '-' .. b)
+end
+
+-- bucket adds to the part of a rolling window that holds a time, and keeps the parts in order.
+local function bucket(r, at, spent, presumed)
+  local width = tonumber(r.length) / 60
+  local number = math.floor(tonumber(at) / width)
+  local kept, added = {}, false
+  local function keep(n, s, p)
+    if s ~= '0' or p ~= '0' then kept[#kept + 1] = string.format('%.0f:%s:%s', n, s, p) end
+  end
+  for n, s, p in string.gmatch(r.buckets, '(%-?%d+):(%-?%d+):(%-?%d+)') do
+    n = tonumber(n)
+    if not added and n >= number then
+      added = true
+      if n > number then
+        keep(number, spent, presumed)
+      else
+        s, p = plus(s, spent), plus(p, presumed)
+      end
+    end
+    keep(n, s, p)
+  end
+  if not added then keep(number, spent, presumed) end
+  r.buckets = table.concat(kept, ',')
+end
+
+-- post assigns limit|spent|reserved|presumed of a register.
+function apply.post(field, version, value)
+  local r = read(field, version)
+  if not r then return end
+  assign(r, value)
+  write(field, version, r)
+end
+
+-- charge is post for a charge of something reserved at a time, which follows behind a bar. Only a rolling
+-- window asks for each of them in turn.
+function apply.charge(field, version, value)
+  local r = read(field, version)
+  if not r or r.length == '0' then return end
+  local spent, presumed = r.spent, r.presumed
+  local at = assign(r, value)
+  spent, presumed = minus(r.spent, spent), minus(r.presumed, presumed)
+  if spent ~= '0' or presumed ~= '0' then bucket(r, at, spent, presumed) end
+  write(field, version, r)
+end
+
+-- slide is post for a rolling window that lost the parts before the one whose number follows behind a bar.
+function apply.slide(field, version, value)
+  local r = read(field, version)
+  if not r then return end
+  r.oldest = assign(r, value)
+  local kept = {}
+  for n, s, p in string.gmatch(r.buckets, '(%-?%d+):(%-?%d+):(%-?%d+)') do
+    if tonumber(n) >= tonumber(r.oldest) then kept[#kept + 1] = n .. ':' .. s .. ':' .. p end
+  end
+  r.buckets = table.concat(kept, ',')
+  write(field, version, r)
+end
+
+-- change assigns source|limit|raises|alerts of a budget.
 function apply.change(field, version, value)
   local old = redis.call('HGET', key, field)
   if not old or not newer(version, version_of(old)) then return end
-  local period, scope = string.match(old, '^%d+|([^|]*)|[^|]*|[^|]*|[^|]*|(.*)$')
-  redis.call('HSET', key, field, version .. '|' .. period .. '|' .. value .. '|' .. scope)
+  local period, shape = string.match(old, '^%d+|([^|]*)|[^|]*|[^|]*|[^|]*|[^|]*|(.*)$')
+  redis.call('HSET', key, field, version .. '|' .. period .. '|' .. value .. '|' .. shape)
 end
 
 local function each_register(visit)
@@ -62,7 +149,7 @@ function apply.retire(field, version, id)
   if not old or newer(version_of(old), version) then return end
   redis.call('HDEL', key, field)
   each_register(function(register, value)
-    local budget = string.match(value, '^%d+|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|(.*)$')
+    local budget = string.match(value, '^%d+|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|(.*)$')
     if budget == id and newer(version, version_of(value)) then redis.call('HDEL', key, register) end
   end)
 end
