@@ -307,17 +307,21 @@ func (a *audit) agreesOnAccounts(s State, needed map[AccountID]bool) error {
 // furthest is the latest that the wall clock has shown by an instant, written as if it were UTC.
 func furthest(t time.Time, zone *time.Location) time.Time {
 	const quarter = 15 * time.Minute
-	wall := func(t time.Time) time.Time {
-		_, offset := t.In(zone).Zone()
-		return t.Add(time.Duration(offset) * time.Second)
+	latest := wallOf(t, zone)
+	if zone == time.UTC {
+		return latest
 	}
-	latest := wall(t)
 	for u := t.Truncate(quarter); t.Sub(u) < 26*time.Hour; u = u.Add(-quarter) { // no clock was ever set back by more
-		if w := wall(u); w.After(latest) {
+		if w := wallOf(u, zone); w.After(latest) {
 			latest = w
 		}
 	}
 	return latest
+}
+
+func wallOf(t time.Time, zone *time.Location) time.Time {
+	_, offset := t.In(zone).Zone()
+	return t.Add(time.Duration(offset) * time.Second)
 }
 
 // periodOf numbers the period of a budget that the wall clock has reached.
@@ -403,7 +407,8 @@ func slowCustom(e BudgetDefined, zone *time.Location) error {
 		if date, err := time.Parse(time.DateOnly, text); err == nil {
 			date = date.AddDate(0, 0, days)
 			t := date.Add(-26 * time.Hour)
-			for ; furthest(t, zone).Before(date); t = t.Add(15 * time.Minute) {
+			for wallOf(t, zone).Before(date) {
+				t = t.Add(15 * time.Minute)
 			}
 			return t
 		}
