@@ -120,10 +120,12 @@ func (a *audit) slid(e WindowSlid) error {
 }
 
 // rolled tells whether more was spent in the time just passed than a rolling account counts. The truth is
-// added up by reserve times over all requests that match, whenever the budget was defined.
+// added up by reserve times over all requests that match, whenever the budget was defined. Only an adjustment of
+// what was closed before counts where it was reserved alone.
 func (a *audit) rolled(s State, now time.Time) error {
 	for id, account := range a.accounts {
-		if account.length == 0 || a.newest[account.budget] != id || a.budgets[account.budget] == nil || s.Accounts[id] == nil {
+		b := a.budgets[account.budget]
+		if account.length == 0 || a.newest[account.budget] != id || b == nil || s.Accounts[id] == nil {
 			continue
 		}
 		for _, t := range []time.Time{now, now.Add(account.length / 7), now.Add(account.length)} {
@@ -139,7 +141,7 @@ func (a *audit) rolled(s State, now time.Time) error {
 				}
 			}
 			for _, c := range a.adjustments {
-				if inside(c.counts) && matches(account.scope, c.of) && (c.version < account.opened || slices.Contains(c.accounts, id)) {
+				if inside(c.counts) && matches(account.scope, c.of) && (c.version < b.since || slices.Contains(c.accounts, id)) {
 					spent += c.Delta
 				}
 			}

@@ -44,7 +44,8 @@ func TestACustomBudgetIsOneWindowBetweenTwoDatesOrInstants(t *testing.T) {
 		},
 		{
 			"dates are those of the tenant's zone",
-			[]any{moveTo("Asia/Tokyo")}, december,
+			[]any{moveTo("Asia/Tokyo")},
+			december,
 			[]string{"#3 budget.defined custom custom 10 admin 2026-11-30T15:00..2026-12-31T15:00"},
 			nil,
 		},
@@ -55,7 +56,8 @@ func TestACustomBudgetIsOneWindowBetweenTwoDatesOrInstants(t *testing.T) {
 		},
 		{
 			"a day of which midnight does not exist begins when it begins",
-			[]any{moveTo("America/Santiago")}, custom("10", "2026-09-06", "2026-09-06"),
+			[]any{moveTo("America/Santiago")},
+			custom("10", "2026-09-06", "2026-09-06"),
 			[]string{"#3 budget.defined custom custom 10 admin 2026-09-06T04:00..2026-09-07T03:00"},
 			nil,
 		},
@@ -143,7 +145,8 @@ func TestARollingBudgetCountsTheTimeJustPassed(t *testing.T) {
 	then := func(steps ...any) []any { return append(slices.Clone(two), steps...) }
 	play(t, []scene{
 		{
-			"the window begins with the oldest minute that counts", []any{hour, "2026-11-22T10:00:30Z"},
+			"the window begins with the oldest minute that counts",
+			[]any{hour, "2026-11-22T10:00:30Z"},
 			reserve("r", "10"),
 			[]string{"#3 window.opened rolling 2026-11-22T09:00..9999-01-01T00:00 limit 10", "#4 usage.reserved r 10 [#3 0+10/10]"},
 			nil,
@@ -167,7 +170,8 @@ func TestARollingBudgetCountsTheTimeJustPassed(t *testing.T) {
 		},
 		{
 			"Age says so without a reservation",
-			then("2026-11-22T11:01"), Age{},
+			then("2026-11-22T11:01"),
+			Age{},
 			[]string{"#8 window.slid rolling by 6 [#3 3+0/10]"},
 			nil,
 		},
@@ -321,7 +325,8 @@ func TestABudgetWhoseWeeksBeginOnAnotherDayIsRetiredAndANewOneCounts(t *testing.
 	play(t, []scene{
 		{
 			"unused: nothing to count",
-			[]any{weekFrom("", "w")}, weekFrom("sunday", "v"),
+			[]any{weekFrom("", "w")},
+			weekFrom("sunday", "v"),
 			[]string{`#3 budget.retired {"budgetId":"w","actor":"admin"}`, "#4 budget.defined v weekly 10 admin"},
 			nil,
 		},
@@ -353,7 +358,8 @@ func TestABudgetWhoseWeeksBeginOnAnotherDayIsRetiredAndANewOneCounts(t *testing.
 		{"it needs a new id", []any{weekFrom("", "w")}, weekFrom("sunday", "w"), nil, ErrInvalid},
 		{
 			"the same for the day of the month",
-			[]any{budget(Monthly, "10"), reserve("r", "4")}, anchored31("10", "m"),
+			[]any{budget(Monthly, "10"), reserve("r", "4")},
+			anchored31("10", "m"),
 			[]string{
 				`#5 budget.retired {"budgetId":"monthly","actor":"admin"}`, "#6 budget.defined m monthly 10 admin",
 				"#7 window.opened m 2026-10-31T00:00..2026-11-30T00:00 limit 10 with 0+4 adopted r",

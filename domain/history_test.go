@@ -237,7 +237,7 @@ func (h *history) justly(c Command, err error) error {
 func (h *history) justlyExceeded(c Command, err *BudgetExceededError) error {
 	room := err.Limit - err.Settled - err.Held
 	asked := Amount(0)
-	switch c := c.(type) { //nolint:gochecksumtype // only these hold
+	switch c := c.(type) {
 	case Reserve:
 		asked = c.Amount
 		for _, b := range h.state.Balances(err.At) {
@@ -254,7 +254,7 @@ func (h *history) justlyExceeded(c Command, err *BudgetExceededError) error {
 		return fmt.Errorf("%T exceeds a budget: %w", c, err)
 	}
 	if _, reserves := c.(Reserve); room >= asked || err.Requested != asked || (reserves && !err.Window.End.After(err.At)) {
-		return fmt.Errorf("refused %s although there is room for %s: %+v", asked, room, err)
+		return fmt.Errorf("refused %s although there is room for %s: %w", asked, room, err)
 	}
 	return nil
 }
