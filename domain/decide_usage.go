@@ -363,6 +363,9 @@ func adjustNow(s State, e UsageAdjusted, now time.Time) ([]Event, error) {
 			accounts[account.ID], ids = account, append(ids, account.ID)
 		}
 	}
+	if len(ids) > maxAccounts {
+		return nil, invalid("the adjustment counts in %d budgets; at most %d can apply to one", len(ids), maxAccounts)
+	}
 	s.Accounts = accounts
 	var err error
 	if e.Postings, err = s.postings(ids, now, move{settled: e.Delta}); err != nil {
