@@ -9,6 +9,7 @@ ARG VERSION=dev
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /budgetguard ./cmd/budgetguard
+RUN mkdir /state
 
 # No shell, no package manager, not root; time zones are in the binary, certificates in the image.
 FROM gcr.io/distroless/static-debian12:nonroot
@@ -17,6 +18,8 @@ LABEL org.opencontainers.image.source="https://github.com/budgetguard/budgetguar
       org.opencontainers.image.description="An LLM gateway that stops spend before it happens"
 COPY --from=build /budgetguard /budgetguard
 COPY LICENSE /LICENSE
+# A volume here (RECORDER_DIR=/var/lib/budgetguard/recorder) takes over that it belongs to nonroot.
+COPY --from=build --chown=65532:65532 /state /var/lib/budgetguard
 USER nonroot:nonroot
 EXPOSE 3000
 STOPSIGNAL SIGTERM

@@ -13,9 +13,11 @@ P ?= 2
 TIMEOUT ?= 15m
 # The packages of `make test`.
 PKG ?= ./...
-# How long each target of `make fuzz` runs, and part of its name.
+# How long each target of `make fuzz` runs, and part of its name; also the length of `make chaos`.
 T ?= 30s
 FUZZ ?=
+# What decides the faults of `make chaos`; empty takes one from the clock.
+SEED ?=
 # Arguments of `make run` and `make bench`.
 ARGS ?=
 
@@ -56,6 +58,10 @@ fmt: ## format the Go code
 .PHONY: fuzz
 fuzz: deps ## run each fuzz target for T=30s (FUZZ=Amount for those with that in their name)
 	@scripts/fuzz.sh '$(T)' '$(FUZZ)'
+
+.PHONY: chaos
+chaos: deps ## break the whole system for T=60s (SEED=n repeats a run, ARGS="-keep" keeps its logs)
+	$(GO) run ./internal/chaos -t '$(if $(filter file,$(origin T)),60s,$(T))' $(if $(SEED),-seed '$(SEED)') $(ARGS)
 
 .PHONY: bench
 bench: deps ## the whole system side by side with a plain proxy, then micro-benchmarks (ARGS="-quick")

@@ -168,7 +168,7 @@ func (a *audit) see2(r Recorded) error {
 	case ReservationReleased:
 		return a.closed(e.Request, e.ReservedAt, holdReleased, e.Reserved, 0, e.Postings)
 	case ReservationExpired:
-		if h := a.find(e.Reservation); h != nil && a.time.Before(h.expires) {
+		if h := a.find(e.Reservation); h != nil && a.time.Before(h.expires) && e.Reason != ReasonOrphaned {
 			return fmt.Errorf("expired at %s, before %s", a.time, h.expires)
 		}
 		if e.Charged != 0 && e.Charged != e.Reserved {

@@ -78,6 +78,19 @@ func TestEventsOfEarlierBuildsKeepTheirBytes(t *testing.T) {
 	}
 }
 
+// The reason of an expiry came later than the event: what was stored before is read, and written, as it was.
+func TestExpiriesStoredWithoutAReasonStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	stored := bytes.Replace(golden(t, TypeReservationExpired), []byte(`"reason":"orphaned",`), nil, 1)
+	e, err := DecodeEvent(TypeReservationExpired, SchemaVersion, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := EncodeEvent(e); err != nil || !bytes.Equal(again, stored) || bytes.Contains(stored, []byte("reason")) {
+		t.Errorf("%s becomes %s, %v", stored, again, err)
+	}
+}
+
 func writeGolden(t *testing.T, e Event) {
 	t.Helper()
 	if _, err := os.Stat(goldenFile(TypeOf(e))); err == nil || !*update {

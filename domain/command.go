@@ -193,6 +193,9 @@ type Expire struct {
 	Reservation ReservationID
 	// Free gives the hold back instead of charging it: EXPIRY_POLICY=release, which makes budgets soft.
 	Free bool
+	// Orphaned says that the gateway that reserved is gone, so that nobody will settle: the hold may be charged
+	// before its time. It is never given back before it, since a gateway that only stands still may spend on.
+	Orphaned bool
 }
 
 func (CreateTenant) isCommand()   {}

@@ -280,19 +280,22 @@ func decideExpire(s State, c Expire, now time.Time) ([]Event, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
-	if now.Before(r.ExpiresAt) {
+	if now.Before(r.ExpiresAt) && (!c.Orphaned || c.Free) {
 		return nil, invalid("reservation %s lives until %s", c.Reservation, r.ExpiresAt)
 	}
-	charged := r.Amount
+	charged, reason := r.Amount, ""
 	if c.Free {
 		charged = 0
+	}
+	if c.Orphaned {
+		reason = ReasonOrphaned
 	}
 	postings, err := s.postings(r.Accounts, r.At, move{held: -r.Amount, settled: charged, presumed: charged})
 	if err != nil {
 		return nil, err
 	}
 	return s.told([]Event{ReservationExpired{
-		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: charged, Postings: postings,
+		Request: r.Request, ReservedAt: r.At, Reserved: r.Amount, Charged: charged, Reason: reason, Postings: postings,
 	}}, postings), nil
 }
 

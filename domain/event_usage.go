@@ -84,13 +84,18 @@ type ReservationReleased struct {
 	Postings   []Posting `json:"postings"`
 }
 
+// ReasonOrphaned is the reason of an expiry that did not wait for the hold's time: its gateway was gone.
+const ReasonOrphaned = "orphaned"
+
 // ReservationExpired closes a hold nobody resolved in time; by default it is charged whole.
 type ReservationExpired struct {
 	Request
 	ReservedAt time.Time `json:"reservedAt"`
 	Reserved   Amount    `json:"reservedUsd"`
 	Charged    Amount    `json:"chargedUsd"`
-	Postings   []Posting `json:"postings"`
+	// Absent: the hold's time was over. orphaned: its gateway was gone, and the hold was charged before its time.
+	Reason   string    `json:"reason,omitempty"`
+	Postings []Posting `json:"postings"`
 }
 
 // UsageSettledLate corrects a presumed charge by evidence that came later.

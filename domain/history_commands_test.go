@@ -94,7 +94,7 @@ func (h *history) command(o op) Command {
 	case kind < opExpire:
 		return Release{Reservation: h.pick(o.a), Reason: []string{ReleasedNotSent, ReleasedNeverDispatched, ReleasedStatus + "429", "timeout"}[o.b%4]}
 	case kind < opExtend:
-		return Expire{Reservation: h.pick(o.a), Free: o.b%4 == 0}
+		return Expire{Reservation: h.pick(o.a), Free: o.b%4 == 0, Orphaned: o.b%4 == 1}
 	case kind < opAdjust:
 		return h.extend(o)
 	case kind < opDefine:

@@ -82,7 +82,7 @@ func usageSamples() []Event {
 			Usage: usage, AnsweredModel: "gpt-4-0613", AnsweredTier: TierDefault, Reason: "answered", Postings: postingSamples(),
 		},
 		ReservationReleased{Request: requestSample(), ReservedAt: reserved, Reserved: hold, Reason: "never sent", Postings: postingSamples()},
-		ReservationExpired{Request: requestSample(), ReservedAt: reserved, Reserved: hold, Charged: hold, Postings: postingSamples()},
+		ReservationExpired{Request: requestSample(), ReservedAt: reserved, Reserved: hold, Charged: hold, Reason: ReasonOrphaned, Postings: postingSamples()},
 		UsageSettledLate{
 			Request: requestSample(), ReservedAt: reserved, WasCharged: hold, Charged: usd("0.002"), Delta: usd("-0.48988"), Basis: BasisCounted,
 			Usage: usage, AnsweredModel: "gpt-4-0613", AnsweredTier: TierDefault, Reason: "found in the log", Postings: postingSamples(),

@@ -118,7 +118,11 @@ func show(version int64, e Event) string {
 	case ReservationReleased:
 		return fmt.Sprintf("#%d %s %s %s%s", version, name, e.Reservation, e.Reserved, balances(e.Postings))
 	case ReservationExpired:
-		return fmt.Sprintf("#%d %s %s %s→%s%s", version, name, e.Reservation, e.Reserved, e.Charged, balances(e.Postings))
+		text := fmt.Sprintf("#%d %s %s %s→%s", version, name, e.Reservation, e.Reserved, e.Charged)
+		if e.Reason != "" {
+			text += " " + e.Reason
+		}
+		return text + balances(e.Postings)
 	case UsageSettledLate:
 		return fmt.Sprintf("#%d %s %s %s→%s by %s %s%s", version, name, e.Reservation, e.WasCharged, e.Charged, e.Delta, e.Basis, balances(e.Postings))
 	case BudgetChanged:

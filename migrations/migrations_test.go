@@ -58,10 +58,12 @@ func TestUpRunsEachMigrationOnce(t *testing.T) {
 	if err != nil || len(ran) != all(t) {
 		t.Fatalf("%v, %v", ran, err)
 	}
+	before := int64(0)
 	for i, m := range ran {
-		if m.Version != int64(i+1) || !strings.HasSuffix(m.Name, ".sql") {
+		if m.Version <= before || !strings.HasSuffix(m.Name, ".sql") {
 			t.Errorf("%+v ran in place %d", m, i+1)
 		}
+		before = m.Version
 	}
 	pending(t, url, 0)
 	if again, err := migrations.Up(bounded(t), url); err != nil || len(again) != 0 {

@@ -52,6 +52,10 @@ type Config struct {
 	Age, Tidy time.Duration
 	// FreeExpired gives overdue reservations back instead of charging them (EXPIRY_POLICY=release).
 	FreeExpired bool
+	// OrphanAfter is how long a gateway may be silent before its open reservations are charged; 0 leaves them to
+	// their time. With FreeExpired they are left, too: a gateway that only stands still would spend what was
+	// given back.
+	OrphanAfter time.Duration
 	// Wake tells the relay that something was committed in this process. Without it the outbox is polled.
 	Wake <-chan struct{}
 	// Logger is told what goes wrong, by default nobody is.
@@ -81,7 +85,7 @@ type Store interface {
 	States
 	Database
 	Outbox
-	OverdueHolds
+	Holds
 	Timely
 }
 

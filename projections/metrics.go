@@ -17,6 +17,7 @@ type Metrics struct {
 	lagTenants  *prometheus.GaugeVec
 	stopped     *prometheus.GaugeVec
 	expired     prometheus.Counter
+	orphans     prometheus.Counter
 	reapFailed  prometheus.Counter
 	fromLedger  prometheus.Counter
 	fromCounter prometheus.Counter
@@ -27,7 +28,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := newMetrics()
 	for _, c := range []prometheus.Collector{
 		m.published, m.outbox, m.outboxAge, m.leader, m.applied, m.lagEvents, m.lagTenants, m.stopped,
-		m.expired, m.reapFailed, m.fromLedger, m.fromCounter,
+		m.expired, m.orphans, m.reapFailed, m.fromLedger, m.fromCounter,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register projection metrics: %w", err)
@@ -59,6 +60,7 @@ func newMetrics() *Metrics {
 		lagTenants:  of("budgetguard_projection_lag_tenants", "Tenants of which a projection has still events to apply."),
 		stopped:     of("budgetguard_projection_stopped_tenants", "Tenants whose projection stands still because an event cannot be applied."),
 		expired:     counter("budgetguard_reaper_expired_total", "Overdue reservations closed."),
+		orphans:     counter("budgetguard_reaper_orphans_total", "Reservations of gateways that are gone, charged before their time."),
 		reapFailed:  counter("budgetguard_reaper_failed_total", "Attempts to close an overdue reservation that failed."),
 		fromLedger:  counter("budgetguard_balances_from_ledger_total", "Balances read from Postgres because Redis could not vouch for them."),
 		fromCounter: counter("budgetguard_balances_from_registers_total", "Balances read from Redis."),

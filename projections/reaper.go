@@ -24,27 +24,33 @@ const (
 	reapWithin = 5 * time.Second
 )
 
-// OverdueHolds lists reservations past their time by the database's clock.
-type OverdueHolds interface {
+// Holds lists open reservations that nobody will resolve, by the database's clock.
+type Holds interface {
+	// Overdue lists those past their time.
 	Overdue(ctx context.Context, limit int) ([]eventstore.OverdueHold, error)
+	// Orphans lists those of gateways that are gone, or silent for the time given.
+	Orphans(ctx context.Context, after time.Duration, limit int) ([]eventstore.OverdueHold, error)
 }
 
-// Reaper closes reservations that nobody resolved in time. Any number may run: whoever comes second finds
-// the reservation closed.
+// Reaper closes reservations that nobody resolved in time, or will. Any number may run: whoever comes second
+// finds the reservation closed.
 type Reaper struct {
 	cfg    Config
-	holds  OverdueHolds
+	holds  Holds
 	ledger Ledger
 	outage outage
+	// patience is the number of sweeps until orphans are looked for again: behind an outage of the database
+	// the gateways need the time to beat.
+	patience int
 }
 
 // NewReaper makes a reaper. It does not use Redis.
-func NewReaper(cfg Config, holds OverdueHolds, ledger Ledger) *Reaper {
+func NewReaper(cfg Config, holds Holds, ledger Ledger) *Reaper {
 	cfg = cfg.withDefaults()
 	return &Reaper{cfg: cfg, holds: holds, ledger: ledger, outage: outage{log: cfg.Logger, what: "reaper"}}
 }
 
-// Run closes overdue reservations until ctx is done.
+// Run closes overdue and orphaned reservations until ctx is done.
 func (r *Reaper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(r.cfg.Reap)
 	defer ticker.Stop()
@@ -58,28 +64,52 @@ func (r *Reaper) Run(ctx context.Context) error {
 	}
 }
 
-// sweep closes what is overdue now. It stops where nothing could be closed: those would only be read again.
+// sweep closes what is overdue now, and what is orphaned.
 func (r *Reaper) sweep(ctx context.Context) error {
+	err := r.rounds(ctx, r.holds.Overdue, false)
+	if err == nil && r.orphansWanted() {
+		err = r.rounds(ctx, r.orphans, true)
+	}
+	if err != nil {
+		r.patience = int(r.cfg.OrphanAfter / r.cfg.Reap)
+	}
+	return err
+}
+
+func (r *Reaper) orphansWanted() bool {
+	if r.patience > 0 {
+		r.patience--
+		return false
+	}
+	return r.cfg.OrphanAfter > 0 && !r.cfg.FreeExpired
+}
+
+func (r *Reaper) orphans(ctx context.Context, limit int) ([]eventstore.OverdueHold, error) {
+	return r.holds.Orphans(ctx, r.cfg.OrphanAfter, limit)
+}
+
+// rounds closes what list shows. It stops where nothing could be closed: those would only be read again.
+func (r *Reaper) rounds(ctx context.Context, list func(context.Context, int) ([]eventstore.OverdueHold, error), orphaned bool) error {
 	for range reapRounds {
-		overdue, err := r.holds.Overdue(ctx, reapBatch)
+		holds, err := list(ctx, reapBatch)
 		if err != nil {
 			return err
 		}
-		closed := r.expire(ctx, overdue)
-		if len(overdue) < reapBatch || closed == 0 {
+		closed := r.expire(ctx, holds, orphaned)
+		if len(holds) < reapBatch || closed == 0 {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (r *Reaper) expire(ctx context.Context, overdue []eventstore.OverdueHold) int64 {
+func (r *Reaper) expire(ctx context.Context, holds []eventstore.OverdueHold, orphaned bool) int64 {
 	var closed atomic.Int64
 	var group errgroup.Group
 	group.SetLimit(reapAtOnce)
-	for _, hold := range overdue {
+	for _, hold := range holds {
 		group.Go(func() error {
-			if r.close(ctx, hold) {
+			if r.close(ctx, hold, orphaned) {
 				closed.Add(1)
 			}
 			return nil
@@ -90,11 +120,14 @@ func (r *Reaper) expire(ctx context.Context, overdue []eventstore.OverdueHold) i
 }
 
 // close tells whether the hold was closed here.
-func (r *Reaper) close(ctx context.Context, hold eventstore.OverdueHold) bool {
+func (r *Reaper) close(ctx context.Context, hold eventstore.OverdueHold, orphaned bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, reapWithin)
 	defer cancel()
-	_, err := r.ledger.Do(ctx, hold.Tenant, domain.Expire{Reservation: hold.Reservation, Free: r.cfg.FreeExpired})
+	_, err := r.ledger.Do(ctx, hold.Tenant, domain.Expire{Reservation: hold.Reservation, Free: r.cfg.FreeExpired, Orphaned: orphaned})
 	switch {
+	case err == nil && orphaned:
+		r.cfg.Metrics.orphans.Inc()
+		return true
 	case err == nil:
 		r.cfg.Metrics.expired.Inc()
 		return true
@@ -102,7 +135,7 @@ func (r *Reaper) close(ctx context.Context, hold eventstore.OverdueHold) bool {
 	case errors.Is(err, domain.ErrInvalid): // the ledger's idea of the database's clock is a little behind
 	default:
 		r.cfg.Metrics.reapFailed.Inc()
-		r.cfg.Logger.WarnContext(ctx, "overdue reservation not closed", slog.String("tenant", string(hold.Tenant)),
+		r.cfg.Logger.WarnContext(ctx, "overdue reservation not closed", slog.Bool("orphan", orphaned), slog.String("tenant", string(hold.Tenant)),
 			slog.String("reservation", string(hold.Reservation)), slog.String("error", err.Error()))
 	}
 	return false

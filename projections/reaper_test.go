@@ -88,6 +88,10 @@ func (s *stuck) Overdue(_ context.Context, limit int) ([]eventstore.OverdueHold,
 	return make([]eventstore.OverdueHold, limit), nil
 }
 
+func (s *stuck) Orphans(context.Context, time.Duration, int) ([]eventstore.OverdueHold, error) {
+	return nil, nil
+}
+
 func (s *stuck) Do(context.Context, domain.TenantID, domain.Command) ([]domain.Recorded, error) {
 	s.tries.Add(1)
 	return nil, domain.ErrUnavailable
@@ -158,5 +162,83 @@ func TestLagOfAnUnreachableRedisSaysSo(t *testing.T) {
 	read, err := lags.Read(t.Context())
 	if err != nil || len(read) != 3 || read[1].Events == 0 || read[2].Err == nil {
 		t.Errorf("%+v, %v", read, err)
+	}
+}
+
+func TestOrphansAreChargedWithinSecondsAndTheLivingKeepTheirs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Redis(t))
+	w.cfg.OrphanAfter = time.Minute
+	tenant := w.tenant("a")
+	for gateway, ends := range map[string]bool{"gone": true, "alive": false} {
+		if err := w.store.Beat(t.Context(), gateway, "test"); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			r := request()
+			r.Gateway = gateway
+			w.do(tenant, domain.Reserve{Request: r, Amount: 10, TTL: time.Hour})
+		}
+		if ends {
+			if err := w.store.EndSession(t.Context(), gateway); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	soft := w.cfg
+	soft.FreeExpired = true
+	free := projections.NewReaper(soft, w.store, w.ledger)
+	stop := w.run(free, nil)
+	w.run(projections.NewReaper(w.cfg, w.store, w.ledger), nil)
+	w.eventually("closed", func() error {
+		if n := w.holds(); n != 5 {
+			return fmt.Errorf("%d holds are open", n)
+		}
+		return nil
+	})
+	stop()
+	events, err := w.store.Read(t.Context(), tenant, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range events {
+		if e, ok := r.Event.(domain.ReservationExpired); ok && (e.Gateway != "gone" || e.Charged != 10 || e.Reason != domain.ReasonOrphaned) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if n := w.metric("budgetguard_reaper_orphans_total"); n != 5 || w.metric("budgetguard_reaper_expired_total") != 0 {
+		t.Errorf("%v orphans counted", n)
+	}
+}
+
+// recovering is a database that answers again after an outage.
+type recovering struct{ reads, orphans atomic.Int64 }
+
+func (r *recovering) Overdue(context.Context, int) ([]eventstore.OverdueHold, error) {
+	if r.reads.Add(1) == 1 {
+		return nil, errors.New("away")
+	}
+	return nil, nil
+}
+
+func (r *recovering) Orphans(context.Context, time.Duration, int) ([]eventstore.OverdueHold, error) {
+	r.orphans.CompareAndSwap(0, r.reads.Load())
+	return nil, nil
+}
+
+func TestBehindAnOutageTheGatewaysGetTheTimeToBeat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Redis(t))
+	w.cfg.Reap, w.cfg.OrphanAfter = 2*time.Millisecond, 40*time.Millisecond
+	r := &recovering{}
+	w.run(projections.NewReaper(w.cfg, r, w.ledger), nil)
+	w.eventually("orphans are looked for", func() error {
+		if r.orphans.Load() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if n := r.orphans.Load(); n != 22 {
+		t.Errorf("looked for in sweep %d, want 22: one that failed and 20 that waited", n)
 	}
 }

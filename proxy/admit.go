@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -108,12 +109,18 @@ func (x *exchange) reserve() error {
 	ctx, cancel := context.WithTimeout(x.r.Context(), reserveTimeout)
 	defer cancel()
 	began := x.s.cfg.Now()
+	x.s.Recorder.Reserved(x.who.tenant, x.held.reservation)
 	records, err := x.s.Ledger.Do(ctx, x.who.tenant, domain.Reserve{
 		Request: x.request(), Amount: x.priced.bound, TTL: x.s.cfg.ReservationTTL,
 		Keyless: x.who.key == "" && x.who.tenant != x.s.cfg.Demo,
 	})
 	x.s.Metrics.reserved(x.s.cfg.Now().Sub(began))
-	if err != nil {
+	switch {
+	case errors.Is(err, domain.ErrUnavailable):
+		x.s.Recorder.Doubted(x.held.reservation)
+		return err
+	case err != nil:
+		x.s.Recorder.Closed(x.held.reservation)
 		return err
 	}
 	h := x.w.Header()

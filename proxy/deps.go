@@ -6,6 +6,7 @@ import (
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/policy"
+	"github.com/budgetguard/budgetguard/proxy/flight"
 	"github.com/budgetguard/budgetguard/proxy/ratelimit"
 	"github.com/budgetguard/budgetguard/proxy/tokens"
 )
@@ -63,7 +64,7 @@ type Limiter interface {
 	Admit(ctx context.Context, tenant string, perMinute int64) ratelimit.Verdict
 }
 
-// Deps are what a Server works with. All are needed.
+// Deps are what a Server works with. All but Recorder are needed.
 type Deps struct {
 	Ledger    Ledger
 	Directory Directory
@@ -73,4 +74,6 @@ type Deps struct {
 	Policy    *policy.Engine
 	Tokens    *tokens.Counter
 	Metrics   *Metrics
+	// Recorder keeps how far each call came, for the next process; nil keeps nothing.
+	Recorder *flight.Recorder
 }

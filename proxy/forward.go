@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/proxy/request"
 )
 
@@ -36,7 +37,7 @@ func (x *exchange) forward() {
 		return
 	}
 	defer x.keepHeld()()
-	c := x.s.newCall(x.r.Context())
+	c := x.s.newCall(x.r.Context(), x.held.reservation)
 	defer c.cancel(nil)
 	began := x.s.cfg.Now()
 	answer, err := x.s.client.Do(x.outgoing(c))
@@ -51,11 +52,14 @@ func (x *exchange) forward() {
 
 // newCall detaches a call from its client: the provider bills what it generates whether or not anybody
 // listens, so the usage at the end is read all the same, for as long as the drain bound allows.
-func (s *Server) newCall(client context.Context) *call {
+func (s *Server) newCall(client context.Context, reservation domain.ReservationID) *call {
 	c := &call{}
 	bounded, done := context.WithTimeoutCause(context.WithoutCancel(client), s.cfg.UpstreamTimeout, errUpstreamTimeout)
 	ctx, cancel := context.WithCancelCause(bounded)
-	c.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { c.sent.Store(true) }})
+	c.ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:      func(httptrace.GotConnInfo) { s.Recorder.Dispatched(reservation) }, // before anything is written to it
+		WroteHeaders: func() { c.sent.Store(true) },
+	})
 	gone := context.AfterFunc(client, func() {
 		timer := time.AfterFunc(s.cfg.DrainTimeout, func() { cancel(errDrained) })
 		context.AfterFunc(ctx, func() { timer.Stop() })

@@ -104,13 +104,28 @@ func (x *exchange) release(reason string) {
 func (x *exchange) send(c domain.Command) {
 	began := x.s.cfg.Now()
 	ctx := context.WithoutCancel(x.r.Context())
-	tenant, id, s := x.who.tenant, x.id, x.s
+	tenant, id, reservation, s := x.who.tenant, x.id, x.held.reservation, x.s
+	s.Recorder.Closing(c)
 	s.pending.Go(func() {
 		_, err := s.Ledger.Do(ctx, tenant, c)
 		s.Metrics.settled(s.cfg.Now().Sub(began))
+		if final(err) {
+			s.Recorder.Closed(reservation)
+		}
 		if err != nil {
 			s.log.ErrorContext(ctx, "settlement refused; the hold is left to the reaper", slog.String("request_id", id),
 				slog.String("tenant", string(tenant)), slog.String("error", err.Error()))
 		}
 	})
+}
+
+// final tells whether a closing command's answer is the ledger's last word; else the recorder keeps the
+// command for the next start.
+func final(err error) bool {
+	for _, kind := range []error{domain.ErrReservationUnknown, domain.ErrInvalid, domain.ErrAmount} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return err == nil
 }

@@ -77,6 +77,7 @@ func (d *dev) run(ctx context.Context) error {
 		return err
 	}
 	d.chooseAdminKey()
+	d.chooseRecorder()
 	cfg, err := readGatewayConfig(d.values, d.log)
 	if err != nil {
 		return err
@@ -157,6 +158,13 @@ func (d *dev) startMock(ctx context.Context) error {
 	d.environ.set("OPENAI_BASE_URL", d.mock.url+"/v1")
 	d.environ.set("OPENAI_KEY", "mock")
 	return nil
+}
+
+// chooseRecorder puts the flight recorder beside the other data, unless it was put somewhere else.
+func (d *dev) chooseRecorder() {
+	if d.values.isDefault("RECORDER_DIR") {
+		d.environ.set("RECORDER_DIR", filepath.Join(d.dir, "recorder"))
+	}
 }
 
 // chooseAdminKey keeps the key of the last run, or makes one.

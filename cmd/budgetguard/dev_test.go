@@ -62,6 +62,10 @@ func TestDevAnswersTheFoundingLinesReaches402AndKeepsEverything(t *testing.T) {
 	p.line(t, "Stop with Ctrl-C")
 	n := note(t, dir)
 	checkNote(t, dir)
+	recorder := filepath.Join(dir, "recorder")
+	if recorded(t, recorder, `"gateway"`) != 1 {
+		t.Error("there is no flight recorder beside the other data")
+	}
 	completions(t, n)
 	calls := untilRefused(t, n.gateway)
 	if calls > 10 {
@@ -70,6 +74,9 @@ func TestDevAnswersTheFoundingLinesReaches402AndKeepsEverything(t *testing.T) {
 	spent := agreesWithBill(t, n)
 	if code := p.stop(t); code != exitOK {
 		t.Fatalf("exit code %d:\n%s", code, p.output())
+	}
+	if left, err := os.ReadDir(recorder); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v is left of the flight recorder", left, err)
 	}
 	again := start(t, env, "dev", "--data", dir)
 	again.line(t, "Stop with Ctrl-C")

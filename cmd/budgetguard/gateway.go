@@ -35,6 +35,8 @@ type gatewayConfig struct {
 	pricesPath      string
 	limits          limits
 	expireFree      bool
+	orphanAfter     time.Duration
+	recorder        recorderConfig
 	shutdown        time.Duration
 	proxy           proxy.Config
 	extractIP       echo.IPExtractor
@@ -55,8 +57,9 @@ func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
 		adminListen: v.text("ADMIN_ADDR"), adminKey: v.text("ADMIN_API_KEY"),
 		autoTenants: int(v.number("MAX_AUTO_TENANTS", 0, 1_000_000)),
 		policyPath:  v.text("OPA_POLICY_PATH"), pricesPath: v.text("PRICES_PATH"),
-		expireFree: v.choice("EXPIRY_POLICY", "charge", "release") == "release",
-		shutdown:   v.duration("SHUTDOWN_TIMEOUT", 0, time.Hour),
+		expireFree:  v.choice("EXPIRY_POLICY", "charge", "release") == "release",
+		orphanAfter: orphanAfter(v), recorder: readRecorderConfig(v),
+		shutdown: v.duration("SHUTDOWN_TIMEOUT", 0, time.Hour),
 		proxy: proxy.Config{
 			Upstream: v.base("OPENAI_BASE_URL"), UpstreamKey: v.text("OPENAI_KEY"), Gateway: gatewayName(),
 			AuthOptional: v.choice("TENANT_AUTH", "required", "optional") == "optional", Demo: demoTenant,
@@ -113,6 +116,8 @@ type gateway struct {
 	registers *projections.Registers
 	lag       *projections.Lags
 	policy    *policy.Engine
+	blackBox  *blackBox
+	session   *session
 	proxy     *proxy.Server
 	servers   []*http.Server
 	listeners []net.Listener
@@ -150,6 +155,9 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 	if g.policy, err = policy.Load(cfg.policyPath); err != nil {
 		return g, configError("OPA_POLICY_PATH: %w", err)
 	}
+	if g.blackBox, err = g.openBlackBox(ctx); err != nil {
+		return g, err
+	}
 	if g.proxy, err = g.openProxy(); err != nil {
 		return g, err
 	}
@@ -161,9 +169,13 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 		return g, err
 	}
 	if cfg.prepare != nil {
-		err = cfg.prepare(ctx, g.store, g.ledger)
+		if err = cfg.prepare(ctx, g.store, g.ledger); err != nil {
+			return g, err
+		}
 	}
-	return g, err
+	g.session = g.beginSession(ctx)
+	g.blackBox.start(ctx)
+	return g, nil
 }
 
 func (g *gateway) openProxy() (*proxy.Server, error) {
@@ -184,6 +196,7 @@ func (g *gateway) openProxy() (*proxy.Server, error) {
 		Balances:  g.registers,
 		Limiter:   ratelimit.New(g.redis, time.Now),
 		Prices:    prices, Policy: g.policy, Tokens: counter, Metrics: proxy.NewMetrics(g.cfg.registry),
+		Recorder: g.blackBox.recorder,
 	}), nil
 }
 
@@ -276,12 +289,16 @@ func (g *gateway) close(ctx context.Context) error {
 	for _, s := range g.servers {
 		_ = s.Close() // ends a writer whose client does not read
 	}
+	if g.session != nil {
+		g.blackBox.halt()
+	}
 	if g.proxy != nil {
 		errs = append(errs, within(ctx, g.proxy.Cut))
 	}
 	if g.ledger != nil {
 		errs = append(errs, within(ctx, g.ledger.Close))
 	}
+	errs = append(errs, g.land(ctx, errors.Join(errs...) == nil))
 	if g.redis != nil {
 		errs = append(errs, g.redis.Close())
 	}
@@ -295,6 +312,19 @@ func (g *gateway) close(ctx context.Context) error {
 		g.store.Close()
 	}
 	return errors.Join(errs...)
+}
+
+// land ends the flight recorder and the session, once nothing more is written to the ledger.
+func (g *gateway) land(ctx context.Context, clean bool) error {
+	var err error
+	left := 0
+	if g.blackBox != nil {
+		left, err = g.blackBox.close(ctx)
+	}
+	if g.session != nil {
+		g.session.end(ctx, clean && left == 0)
+	}
+	return err
 }
 
 // within gives one step of closing its own time, whatever the step before it took.

@@ -40,7 +40,7 @@ func reaperSettings() []setting {
 }
 
 func gatewaySettings() []setting {
-	return append(append(budgetSettings(), reaperSettings()...), []setting{
+	return append(slices.Concat(budgetSettings(), reaperSettings(), orphanSettings()), []setting{
 		{"PORT", "3000", false, "listener; 0 picks a free port and prints it"},
 		{"HOST", "0.0.0.0", false, "address to listen on"},
 		{"ADMIN_ADDR", "", false, "moves /admin, /metrics and /docs to a listener of their own"},
@@ -54,6 +54,7 @@ func gatewaySettings() []setting {
 		{"OPA_POLICY_PATH", "", false, ".rego file, directory, bundle .tar.gz or .wasm; default embedded"},
 		{"PRICES_PATH", "", false, "JSON catalogue; default embedded"},
 		{"RESERVATION_TTL", "15m", false, "life of a hold"},
+		{"RECORDER_DIR", ".budgetguard/recorder", false, "directory of the flight recorder, on a disk of this machine; off keeps none"},
 		{"UPSTREAM_TIMEOUT", "10m", false, "an upstream call"},
 		{"DRAIN_TIMEOUT", "60s", false, "reading on after the client has gone"},
 		{"SHUTDOWN_TIMEOUT", "30s", false, "finishing streams at stop"},
@@ -124,6 +125,9 @@ func (v *values) text(name string) string {
 	}
 	return value
 }
+
+// isDefault tells whether nobody has set a setting, or set it to what it is anyway.
+func (v *values) isDefault(name string) bool { return v.text(name) == v.known[name].initial }
 
 func (v *values) check(name string, err error) {
 	if err != nil && v.err == nil {

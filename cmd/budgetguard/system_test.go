@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,10 +29,17 @@ type system struct {
 	t        *testing.T
 	env      []string
 	provider *mockupstream.Server
+	url      string // of the database
 	db       *pgxpool.Pool
 }
 
 func newSystem(t *testing.T, env ...string) *system {
+	t.Helper()
+	return newSystemOn(t, testenv.Database(t), env...)
+}
+
+// newSystemOn is newSystem on a database that the test brings.
+func newSystemOn(t *testing.T, database string, env ...string) *system {
 	t.Helper()
 	provider, err := mockupstream.New(mockupstream.Config{Prices: prices.Catalogue(), Now: time.Now})
 	if err != nil {
@@ -38,29 +47,30 @@ func newSystem(t *testing.T, env ...string) *system {
 	}
 	upstream := httptest.NewServer(provider.Handler())
 	t.Cleanup(upstream.Close)
-	url := testenv.Database(t)
-	db, err := pgxpool.New(t.Context(), url)
+	db, err := pgxpool.New(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	return &system{t: t, provider: provider, db: db, env: append([]string{
-		"DATABASE_URL=" + url, "REDIS_URL=" + testenv.Redis(t), "OPENAI_BASE_URL=" + upstream.URL + "/v1", "OPENAI_KEY=upstream",
+	return &system{t: t, provider: provider, db: db, url: database, env: append([]string{
+		"DATABASE_URL=" + database, "REDIS_URL=" + testenv.Redis(t), "OPENAI_BASE_URL=" + upstream.URL + "/v1", "OPENAI_KEY=upstream",
 		"ADMIN_API_KEY=" + testAdminKey, "PORT=0", "HOST=127.0.0.1", "MAX_REQS_PER_MIN=0",
 	}, env...)}
 }
 
-// serve starts a gateway and returns its address.
-func (s *system) serve() (*process, string) {
+// serve starts a gateway, with variables of its own, and returns its address.
+func (s *system) serve(env ...string) (*process, string) {
 	s.t.Helper()
-	p := start(s.t, s.env, "serve")
+	p := start(s.t, append(slices.Clone(s.env), env...), "serve")
 	line := p.line(s.t, "serves http://")
 	return p, line[strings.Index(line, "http://"):]
 }
 
-func (s *system) worker() {
+func (s *system) worker(env ...string) *process {
 	s.t.Helper()
-	start(s.t, s.env, "worker").line(s.t, "works")
+	p := start(s.t, append(slices.Clone(s.env), env...), "worker")
+	p.line(s.t, "works")
+	return p
 }
 
 // verify runs ledger verify and expects an exit code.
@@ -185,4 +195,23 @@ func nano(t *testing.T, usd string) int64 {
 		t.Fatal(err)
 	}
 	return int64(a)
+}
+
+// pause lets a moment pass between two looks at something.
+func pause(ctx context.Context) {
+	timer := time.NewTimer(5 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func parse(t *testing.T, address string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

@@ -25,12 +25,12 @@ func (a *app) workerCommand() *cobra.Command {
 		Use: "worker", Short: "Publish events, keep the projections and close overdue reservations", Args: noArgs,
 		Long: "Runs the relay to Redis Streams, the projectors, the reaper and hourly housekeeping. Any number of workers may run: they share the work\nand what one leaves behind another takes over.",
 	}
-	known := bind(c, storageSettings(), commonSettings(), reaperSettings(), []setting{{"ADMIN_ADDR", "", false, "listener for /metrics and /health; none by default"}})
+	known := bind(c, storageSettings(), commonSettings(), reaperSettings(), orphanSettings(), []setting{{"ADMIN_ADDR", "", false, "listener for /metrics and /health; none by default"}})
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := &values{environ: a.environ, command: c, known: known}
 		w := workerConfig{
 			database: v.needed("DATABASE_URL"), redis: v.needed("REDIS_URL"), log: logger(v, a.stderr),
-			expireFree: v.choice("EXPIRY_POLICY", "charge", "release") == "release", registry: prometheus.NewRegistry(),
+			expireFree: v.choice("EXPIRY_POLICY", "charge", "release") == "release", orphanAfter: orphanAfter(v), registry: prometheus.NewRegistry(),
 		}
 		listen := v.text("ADMIN_ADDR")
 		if v.err != nil {
@@ -55,18 +55,20 @@ func (a *app) workerCommand() *cobra.Command {
 type workerConfig struct {
 	database, redis string
 	expireFree      bool
+	orphanAfter     time.Duration
 	log             *slog.Logger
 	registry        *prometheus.Registry
 	wake            <-chan struct{}
 	// store and ledger are the gateway's in dev; a worker of its own opens them.
-	store  *eventstore.Store
-	ledger *eventstore.Ledger
+	store    *eventstore.Store
+	ledger   *eventstore.Ledger
+	replayed <-chan struct{}
 }
 
 func (g *gateway) workerConfig(wake <-chan struct{}) workerConfig {
 	return workerConfig{
-		database: g.cfg.database, redis: g.cfg.redis, expireFree: g.cfg.expireFree, log: g.cfg.log, registry: g.cfg.registry,
-		wake: wake, store: g.store, ledger: g.ledger,
+		database: g.cfg.database, redis: g.cfg.redis, expireFree: g.cfg.expireFree, orphanAfter: g.cfg.orphanAfter, log: g.cfg.log, registry: g.cfg.registry,
+		wake: wake, store: g.store, ledger: g.ledger, replayed: g.blackBox.replayed,
 	}
 }
 
@@ -84,8 +86,8 @@ func runWorker(ctx context.Context, w workerConfig) (err error) {
 		return err
 	}
 	worker, err := projections.NewWorker(projections.Config{
-		RedisURL: w.redis, FreeExpired: w.expireFree, Wake: w.wake, Logger: w.log, Metrics: metrics,
-	}, w.store, w.ledger)
+		RedisURL: w.redis, FreeExpired: w.expireFree, OrphanAfter: w.orphanAfter, Wake: w.wake, Logger: w.log, Metrics: metrics,
+	}, afterReplay{w.store, w.replayed}, w.ledger)
 	if err != nil {
 		return configError("REDIS_URL: %w", err)
 	}
@@ -135,10 +137,12 @@ func serveMetrics(ctx context.Context, addr string, registry *prometheus.Registr
 // keep closes overdue reservations and records what time changes, in a gateway; workers do too, and racing is
 // harmless.
 func (g *gateway) keep(ctx context.Context) {
-	cfg := projections.Config{RedisURL: g.cfg.redis, FreeExpired: g.cfg.expireFree, Logger: g.cfg.log}
+	cfg := projections.Config{
+		RedisURL: g.cfg.redis, FreeExpired: g.cfg.expireFree, OrphanAfter: g.cfg.orphanAfter, Logger: g.cfg.log,
+	}
 	var parts sync.WaitGroup
 	for name, part := range map[string]interface{ Run(context.Context) error }{
-		"reaper": projections.NewReaper(cfg, g.store, g.ledger), "ager": projections.NewAger(cfg, g.store, g.ledger),
+		"reaper": projections.NewReaper(cfg, afterReplay{g.store, g.blackBox.replayed}, g.ledger), "ager": projections.NewAger(cfg, g.store, g.ledger),
 	} {
 		parts.Go(func() {
 			if err := part.Run(ctx); err != nil && ctx.Err() == nil {

@@ -115,6 +115,22 @@ func TestLyingEventIsFoundThoughTheChainHolds(t *testing.T) {
 		"an expiry before its time": {func(h *history) {
 			edit(h, 6, func(e *domain.UsageReserved) { e.ExpiresAt = noon().Add(9 * time.Hour) })
 		}, "closing 10"},
+		"an expiry of an orphan before its time": {func(h *history) {
+			edit(h, 6, func(e *domain.UsageReserved) { e.ExpiresAt = noon().Add(9 * time.Hour) })
+			edit(h, 10, func(e *domain.ReservationExpired) { e.Reason = domain.ReasonOrphaned })
+		}, ""},
+		"an early expiry of an orphan that charges nothing": {func(h *history) {
+			h.events = h.events[:10]
+			edit(h, 6, func(e *domain.UsageReserved) { e.ExpiresAt = noon().Add(9 * time.Hour) })
+			edit(h, 10, func(e *domain.ReservationExpired) {
+				e.Reason, e.Charged = domain.ReasonOrphaned, 0
+				e.Postings[0].Settled, e.Postings[0].Presumed = e.Postings[0].Settled-30, 0
+			})
+		}, "closing 10"},
+		"an early expiry for a reason of its own": {func(h *history) {
+			edit(h, 6, func(e *domain.UsageReserved) { e.ExpiresAt = noon().Add(9 * time.Hour) })
+			edit(h, 10, func(e *domain.ReservationExpired) { e.Reason = "tired" })
+		}, "closing 10"},
 		"a reservation twice": {func(h *history) {
 			edit(h, 5, func(e *domain.UsageReserved) { e.Reservation = id(1) })
 		}, "closing 5, …"},

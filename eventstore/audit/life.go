@@ -120,7 +120,8 @@ func (f *fold) released(r domain.Recorded, e domain.ReservationReleased) {
 
 func (f *fold) expired(r domain.Recorded, e domain.ReservationExpired) {
 	h := f.closed(r, e.Request, e.ReservedAt, e.Reserved, e.Postings)
-	if r.Time.Before(h.expires) {
+	orphaned := e.Reason == domain.ReasonOrphaned && e.Charged == h.amount // the one expiry that need not wait
+	if r.Time.Before(h.expires) && !orphaned {
 		f.violated(r.Version, LawClosing, "reservation %s lives until %s", e.Reservation, h.expires.Format(time.RFC3339Nano))
 	}
 	if e.Charged != 0 && e.Charged != h.amount {

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// unrest says what is not at rest yet.
+func (s *stage) unrest(ctx context.Context) ([]string, error) {
+	var open []string
+	for _, q := range []struct{ what, sql string }{
+		{"reservations held", `select count(*) from hold`},
+		{"rows to publish", `select count(*) from outbox`},
+		{"tenants the UsageLedger is behind of", `select count(*) from tenant_head h where version <>
+			coalesce((select version from projection_cursor c where c.name = 'usage' and c.tenant_id = h.tenant_id), 0)`},
+	} {
+		var n int64
+		if err := s.pool.QueryRow(ctx, q.sql).Scan(&n); err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			open = append(open, fmt.Sprintf("%d %s", n, q.what))
+		}
+	}
+	if len(open) > 0 {
+		return open, nil
+	}
+	return s.registersBehind(ctx)
+}
+
+// registersBehind compares the registers in Redis with the balances in Postgres, tenant by tenant.
+func (s *stage) registersBehind(ctx context.Context) ([]string, error) {
+	rows, err := s.pool.Query(ctx, `select h.tenant_id, h.version::text, coalesce(a.account_id::text, ''), coalesce(concat_ws('|', a.version, a.period,
+			(extract(epoch from a.win_start) * 1000000)::bigint, (extract(epoch from a.win_end) * 1000000)::bigint,
+			a.limit_nano, a.settled, a.held, a.presumed, a.budget_id), '')
+		from tenant_head h left join account a using (tenant_id) order by 1`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var open []string
+	hashes := map[string]map[string]string{}
+	for rows.Next() {
+		var tenant, version, account, want string
+		if err := rows.Scan(&tenant, &version, &account, &want); err != nil {
+			return nil, err
+		}
+		hash, read := hashes[tenant]
+		if !read {
+			if hash, err = s.client.HGetAll(ctx, "bg:{"+tenant+"}:accounts").Result(); err != nil {
+				return nil, err
+			}
+			hashes[tenant] = hash
+			if hash["version"] != version {
+				open = append(open, fmt.Sprintf("registers of %s are at version %q of %s", tenant, hash["version"], version))
+			}
+		}
+		if account != "" && hash[account] != want {
+			open = append(open, fmt.Sprintf("register %s of %s is %q, the row %q", account, tenant, hash[account], want))
+		}
+	}
+	return open, rows.Err()
+}
+
+// alarms are what no log may say, whatever is broken around the program.
+func alarms() []string {
+	return []string{
+		"DATA RACE", "panic:", "goroutine stack exceeds", "a command failed for good", "a turn was refused", "lost its compare-and-set",
+		"does not verify", "cannot be decided",
+	}
+}
+
+// readLog looks for alarms in what a program said, and counts its errors.
+func (s *stage) readLog(v *verdict, p *program) {
+	file, err := os.Open(p.log)
+	if err != nil {
+		return // it said nothing
+	}
+	defer func() { _ = file.Close() }() // only read
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		for _, alarm := range alarms() {
+			if strings.Contains(lines.Text(), alarm) {
+				v.violated("alarm in the log of "+p.name, "%s", lines.Text())
+			}
+		}
+		var entry struct{ Level, Msg string }
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Level == "ERROR" {
+			if v.errors == nil {
+				v.errors = map[string]int{}
+			}
+			v.errors[entry.Msg]++
+		}
+	}
+}
