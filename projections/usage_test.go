@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore/audit"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 	"github.com/budgetguard/budgetguard/projections"
 )
@@ -61,6 +62,46 @@ func TestUsageLedgerHasARowForEveryEventThatMovesMoney(t *testing.T) {
 	}
 	if rows.Err() != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q, %v", got, want, rows.Err())
+	}
+}
+
+func TestAdjustmentsStandWhereWhatTheyCorrectStands(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Redis(t))
+	w.worker()
+	tenant := w.tenant("a")
+	w.do(tenant, domain.IssueKey{ID: "key_1", Hash: "hash", Actor: "admin"})
+	r := request()
+	r.KeyID = "key_1"
+	w.do(tenant, domain.Reserve{Request: r, Amount: 100, TTL: time.Hour})
+	w.do(tenant, domain.Settle{Reservation: r.Reservation, Charged: 50, Basis: domain.BasisProvider})
+	w.do(tenant, domain.Adjust{Reservation: r.Reservation, Delta: -20, Reason: "invoice", Idempotency: "a", Actor: "admin"})
+	w.do(tenant, domain.Adjust{Delta: 7, Reason: "fee", Idempotency: "b", Actor: "admin"})
+	w.converge(tenant)
+	var got []string
+	rows, err := w.pool.Query(t.Context(), `select concat_ws(' ', a.usd, a.route, a.model, a."apiKeyId", a.tags, a."reservationId" = s."reservationId", a.ts = s.ts, a.ts = a."postedAt")
+		from "UsageLedger" a, "UsageLedger" s where a.kind = 'adjusted' and s.kind = 'settled' order by a."postedAt"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, text)
+	}
+	want := []string{
+		`-0.00000002 /v1/chat/completions gpt-4o-mini key_1 {"env": "<prod>", "team": "search"} t t f`,
+		`0.000000007   {} f t`,
+	}
+	if rows.Err() != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q, %v", got, want, rows.Err())
+	}
+	report, err := audit.Verify(t.Context(), w.pool, audit.Options{UsageCursor: "usage"})
+	if err := errors.Join(err, report.Err()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -256,3 +256,29 @@ func TestConfigurationWithoutRedisIsRefused(t *testing.T) {
 		t.Error("a worker was made")
 	}
 }
+
+func TestEveryKindOfBudgetIsProjected(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Redis(t))
+	w.worker()
+	tenant := w.tenant("a")
+	w.spend(tenant, 10) // before the budgets are, and counts in them
+	for _, d := range []domain.DefineBudget{
+		{ID: "bud_r", Period: domain.Rolling, Span: domain.Span{Duration: domain.Length(time.Minute)}},
+		{ID: "bud_d", Period: domain.Rolling, Span: domain.Span{Duration: domain.Length(24 * time.Hour)}, Scope: domain.Scope{Tag: "team=search"}},
+		{ID: "bud_c", Period: domain.Custom, Span: domain.Span{StartDate: "2026-01-01", EndDate: "2097-12-31"}},
+		{ID: "bud_w", Period: domain.Weekly, Span: domain.Span{WeekStart: "sunday"}, Scope: domain.Scope{Model: "gpt-4o-mini"}},
+		{ID: "bud_x", Period: domain.Daily, Scope: domain.Scope{Model: "another"}},
+	} {
+		d.Limit, d.Source, d.Actor = 1_000_000, domain.SourceAdmin, "admin"
+		w.do(tenant, d)
+	}
+	w.do(tenant, domain.RaiseBudget{ID: "bud_d", By: 9, Until: time.Now().Add(time.Hour), Actor: "admin"})
+	w.spend(tenant, 30)
+	w.converge(tenant)
+	// The same once more from the tables.
+	if err := w.redis.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("registers after a flush", func() error { return w.registersRight(tenant) })
+}

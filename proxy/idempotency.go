@@ -55,7 +55,7 @@ func attempted(e *domain.IdempotencyError) *problem {
 	case errors.Is(e.Kind, domain.ErrIdempotencyInProgress):
 		return noRetry(&problem{
 			status: http.StatusConflict, code: "idempotency_in_progress", message: "Request in progress", retryAfter: attemptRetry,
-			detail: "a request with this idempotency key is still running", attempt: &e.Attempt,
+			detail: fmt.Sprintf("a request with this idempotency key is still running: reservation %s", e.Attempt.Reservation), attempt: &e.Attempt,
 		})
 	}
 	presumed := ""

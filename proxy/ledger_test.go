@@ -126,6 +126,15 @@ func (g *gateway) key(id domain.TenantID, c domain.IssueKey) string {
 	return k.Secret()
 }
 
+// rotate gives a key a new secret.
+func (g *gateway) rotate(tenant domain.TenantID, id domain.KeyID, grace time.Duration) string {
+	g.tb.Helper()
+	k, err := apikey.New(rand.Reader)
+	check(g.tb, err)
+	g.do(tenant, domain.RotateKey{ID: id, Prefix: k.Prefix(), Hash: apikey.Hash(nil, k.Secret()), Grace: grace, Actor: "admin"})
+	return k.Secret()
+}
+
 // events are all of a tenant.
 func (g *gateway) events(id domain.TenantID) []domain.Event {
 	g.tb.Helper()

@@ -163,6 +163,14 @@ func (r reply) want(tb testing.TB, status int) reply {
 	return r
 }
 
+// parsed reads a reply's body.
+func parsed[T any](tb testing.TB, r reply) T {
+	tb.Helper()
+	var v T
+	check(tb, json.Unmarshal(r.body, &v))
+	return v
+}
+
 // code is the code of an error of ours, in whichever dialect.
 func (r reply) code() string {
 	var plain struct {

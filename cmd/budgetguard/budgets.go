@@ -2,9 +2,11 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/internal/apikey"
@@ -24,21 +26,26 @@ type limits struct {
 	named bool
 	// tenant is by the name in the variable: upper case, every other character an underscore.
 	tenant map[string]map[domain.Period]domain.Amount
+	// custom are the dates of the period custom.
+	custom domain.Span
 }
+
+// environmentPeriods are those that a variable can name.
+func environmentPeriods() []domain.Period { return append(domain.CalendarPeriods(), domain.Custom) }
 
 // limitsOf reads every budget variable. For one tenant and period the last named of these wins:
 // DEFAULT_BUDGET_USD, MAX_MONTHLY_USD, BUDGET_<PERIOD>_USD, BUDGET_<PERIOD>_<TENANT>.
 func limitsOf(v *values) (limits, error) {
 	l := limits{everybody: map[domain.Period]domain.Amount{}, tenant: map[string]map[domain.Period]domain.Amount{}}
 	for _, name := range v.environ.names() {
-		if name == "BUDGET_START_DATE" || name == "BUDGET_END_DATE" || strings.HasPrefix(name, "BUDGET_CUSTOM_") || strings.HasPrefix(name, "BUDGET_ROLLING_") {
-			return l, configError("%s: custom and rolling budgets are not built yet; unset it", name)
+		if strings.HasPrefix(name, "BUDGET_ROLLING_") {
+			return l, configError("%s: %w", name, errRollingVariable)
 		}
 	}
 	if err := l.readDefaults(v); err != nil {
 		return l, err
 	}
-	for _, p := range domain.CalendarPeriods() {
+	for _, p := range environmentPeriods() {
 		prefix := "BUDGET_" + strings.ToUpper(string(p)) + "_"
 		for _, name := range v.environ.names() {
 			name = strings.TrimSuffix(name, "_FILE") // the value may be in a file
@@ -60,7 +67,39 @@ func limitsOf(v *values) (limits, error) {
 			l.tenant[tenant][p] = limit
 		}
 	}
-	return l, nil
+	return l, l.readDates(v)
+}
+
+// errRollingVariable says where rolling budgets come from: a variable has no place for their duration.
+var errRollingVariable = errors.New(`rolling budgets are set through the admin API, each with its duration: ` +
+	`POST /admin/tenant/ID/budgets {"period":"rolling","duration":"24h","limitUsd":"5"}`)
+
+// readDates reads the dates of the period custom, which needs both.
+func (l *limits) readDates(v *values) error {
+	l.custom = domain.Span{StartDate: v.text("BUDGET_START_DATE"), EndDate: v.text("BUDGET_END_DATE")}
+	asked := strings.Contains(","+strings.ReplaceAll(v.text("BUDGET_PERIODS"), " ", "")+",", ",custom,")
+	_, asks := l.everybody[domain.Custom]
+	for _, own := range l.tenant {
+		_, named := own[domain.Custom]
+		asks = asks || named
+	}
+	start, end := l.custom.StartDate != "", l.custom.EndDate != ""
+	switch {
+	case start != end, (asked || asks) && !start:
+		return configError("the period custom needs BUDGET_START_DATE and BUDGET_END_DATE: " +
+			"dates such as 2026-12-01 and 2026-12-31 (which still counts), or RFC 3339 instants")
+	case !start:
+		return nil
+	}
+	// The domain says whether they are dates, on a tenant that nobody ever sees.
+	trial, _, err := domain.Execute(domain.NewState("trial"), domain.CreateTenant{Name: "trial"}, time.Unix(0, 0))
+	if err == nil {
+		_, err = domain.Decide(trial, domain.DefineBudget{ID: "trial", Period: domain.Custom, Span: l.custom, Source: domain.SourceEnvironment}, trial.LastTime)
+	}
+	if err != nil {
+		return configError("BUDGET_START_DATE, BUDGET_END_DATE: %w", err)
+	}
+	return nil
 }
 
 func (l *limits) readDefaults(v *values) error {
@@ -68,6 +107,9 @@ func (l *limits) readDefaults(v *values) error {
 		period, err := domain.ParsePeriod(strings.TrimSpace(part))
 		if err != nil {
 			return configError("BUDGET_PERIODS: %w", err)
+		}
+		if period == domain.Rolling {
+			return configError("BUDGET_PERIODS: %w", errRollingVariable)
 		}
 		if text := v.text("DEFAULT_BUDGET_USD"); text != "" {
 			if l.everybody[period], err = parseLimit("DEFAULT_BUDGET_USD", text); err != nil {
@@ -141,7 +183,7 @@ func (l limits) any(t domain.TenantID) bool {
 // budgets are the definitions the environment asks for a tenant, shortest period first.
 func (l limits) budgets(t domain.TenantID) ([]domain.DefineBudget, error) {
 	var definitions []domain.DefineBudget
-	for _, p := range domain.CalendarPeriods() {
+	for _, p := range environmentPeriods() {
 		limit, ok := l.everybody[p]
 		if own, named := l.tenant[variableName(t)][p]; named {
 			limit, ok = own, true
@@ -152,6 +194,9 @@ func (l limits) budgets(t domain.TenantID) ([]domain.DefineBudget, error) {
 		d, err := define(p, limit, domain.SourceEnvironment)
 		if err != nil {
 			return nil, err
+		}
+		if p == domain.Custom {
+			d.Span = l.custom
 		}
 		definitions = append(definitions, d)
 	}
@@ -175,7 +220,9 @@ func (l limits) differences(s domain.State) ([]domain.Command, error) {
 	}
 	var commands []domain.Command
 	for _, b := range s.Budgets {
-		wanted := slices.ContainsFunc(asked, func(d domain.DefineBudget) bool { return d.Period == b.Period && d.Scope == b.Scope })
+		wanted := slices.ContainsFunc(asked, func(d domain.DefineBudget) bool {
+			return d.Period == b.Period && d.Scope == b.Scope && d.Span.StartDate == b.Span.StartDate && d.Span.EndDate == b.Span.EndDate
+		})
 		if b.Source == domain.SourceEnvironment && !wanted {
 			commands = append(commands, domain.RetireBudget{ID: b.ID, Actor: domain.Actor(domain.SourceEnvironment)})
 		}

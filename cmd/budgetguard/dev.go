@@ -258,7 +258,11 @@ Stop with Ctrl-C; everything is there again after the next start.
 func budgetLines(state domain.State, now time.Time) string {
 	text := ""
 	for _, b := range state.Balances(now) {
-		text += fmt.Sprintf("  %-10s %s of %s USD left  (%s spent, %s reserved)\n", b.Budget.Period, b.Available(), b.Limit, b.Settled, b.Held)
+		name := string(b.Budget.Period)
+		if b.Budget.Scope != (domain.Scope{}) {
+			name += " of " + b.Budget.Scope.String()
+		}
+		text += fmt.Sprintf("  %-10s %s of %s USD left  (%s spent, %s reserved)\n", name, b.Available(), b.Limit, b.Settled, b.Held)
 	}
 	if text == "" {
 		return "  no budget: it is metered, not limited\n"
@@ -270,7 +274,7 @@ func budgetLines(state domain.State, now time.Time) string {
 func raisedLimit(state domain.State) string {
 	const raise domain.Amount = 1_000_000_000
 	for _, b := range state.Budgets {
-		if b.Period == domain.Monthly && b.Limit <= domain.MaxAmount-raise {
+		if b.Period == domain.Monthly && b.Scope == (domain.Scope{}) && b.Limit <= domain.MaxAmount-raise {
 			return (b.Limit + raise).String()
 		}
 	}

@@ -67,7 +67,9 @@ func gatewaySettings() []setting {
 
 func budgetSettings() []setting {
 	return []setting{
-		{"BUDGET_PERIODS", "monthly", false, "comma list of hourly, daily, weekly, monthly, quarterly, yearly, total"},
+		{"BUDGET_PERIODS", "monthly", false, "comma list of hourly, daily, weekly, monthly, quarterly, yearly, total, custom"},
+		{"BUDGET_START_DATE", "", false, "first day of the period custom, or an RFC 3339 instant"},
+		{"BUDGET_END_DATE", "", false, "last day of the period custom, or the RFC 3339 instant at which it is over"},
 		{"DEFAULT_BUDGET_USD", "", false, "limit of each listed period"},
 		{"MAX_MONTHLY_USD", "", false, "monthly limit"},
 	}

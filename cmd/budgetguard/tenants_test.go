@@ -54,3 +54,35 @@ func TestAStartThatFailsChangesNoBudget(t *testing.T) {
 		t.Errorf("version %d, want %d as before", now, versions)
 	}
 }
+
+func TestTheCustomPeriodOfTheEnvironmentFollowsItsDates(t *testing.T) {
+	t.Parallel()
+	type shown struct {
+		Budgets []struct{ Period, StartDate, EndDate, LimitUsd, SpentUsd, WindowEnd string }
+	}
+	s := newSystem(t, "BUDGET_PERIODS=custom", "DEFAULT_BUDGET_USD=1", "BUDGET_CUSTOM_ACME=5", "BUDGET_START_DATE=2026-01-01", "BUDGET_END_DATE=2098-12-31")
+	gateway, address := s.serve()
+	key := s.tenant(address, "acme", "")
+	if a := ask(t.Context(), t, address, key, chat); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	s.quiet()
+	var before shown
+	s.admin(http.MethodGet, address+"/admin/tenant/acme", "", http.StatusOK, &before)
+	if len(before.Budgets) != 1 || before.Budgets[0].Period != "custom" || before.Budgets[0].LimitUsd != "5" || before.Budgets[0].SpentUsd == "0" ||
+		before.Budgets[0].WindowEnd != "2099-01-01T00:00:00Z" {
+		t.Errorf("budgets %+v", before)
+	}
+	if code := gateway.stop(t); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	// Other dates are another budget, which counts what its window has cost.
+	s.env = append(s.env, "BUDGET_END_DATE=2097-12-31")
+	_, address = s.serve()
+	var after shown
+	s.admin(http.MethodGet, address+"/admin/tenant/acme", "", http.StatusOK, &after)
+	if len(after.Budgets) != 1 || after.Budgets[0].EndDate != "2097-12-31" || after.Budgets[0].SpentUsd != before.Budgets[0].SpentUsd {
+		t.Errorf("budgets %+v, before %+v", after, before)
+	}
+	s.verify(exitOK)
+}
