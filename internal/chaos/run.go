@@ -209,6 +209,7 @@ func (c *chaos) report(v *verdict) {
 	line("  settled by counting, or presumed", v.settledOtherwise)
 	line("  released", v.released)
 	line("  expired, charged", v.expired)
+	line("  the longest past its time", v.latest.Round(time.Millisecond))
 	line("  settled late", v.late)
 	line("calls billed", v.billedCalls)
 	line("billed USD", v.billed)
