@@ -28,6 +28,7 @@ type options struct {
 	disk       bool // Postgres gets a disk that can be filled, where that can be mounted
 	keep       bool // the directory stays
 	env        []string
+	args       []string // as they were given, for the command
 	now        func() time.Time
 	began      time.Time
 	out        io.Writer
