@@ -1,7 +1,6 @@
 package domain
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -98,10 +97,8 @@ func (s *State) AdoptAccount(a Account) {
 // AdoptReservation puts an open reservation into a state that is being restored. Its accounts may follow.
 func (s *State) AdoptReservation(r Reservation) {
 	s.Open[r.Reservation] = r
-	if r.Idempotency != "" {
-		if a := r.attempt(); !s.Attempts[a.AttemptKey].At.After(a.At) {
-			s.AdoptAttempt(a)
-		}
+	if a := r.attempt(r.Version, r.At, AttemptHeld, 0); r.Idempotency != "" && !s.Attempts[a.AttemptKey].At.After(a.At) {
+		s.AdoptAttempt(a)
 	}
 	for _, id := range r.Accounts {
 		if a, ok := s.Accounts[id]; ok {
@@ -186,7 +183,7 @@ func (s State) Balances(at time.Time) []Balance {
 
 // windowOf is the window of a budget at an instant, and its account if the window is open already. It is
 // false where the budget has no window.
-func (s State) windowOf(b *Budget, at time.Time) (Window, *Account, bool) {
+func (s *State) windowOf(b *Budget, at time.Time) (Window, *Account, bool) {
 	current := s.Accounts[s.Current[b.ID]]
 	if current != nil && current.Window.Contains(at) {
 		return current.Window, current, true
@@ -200,16 +197,29 @@ func (s State) windowOf(b *Budget, at time.Time) (Window, *Account, bool) {
 	return window, nil, ok
 }
 
-func (s State) budget(id BudgetID) (Budget, bool) {
-	i, ok := slices.BinarySearchFunc(s.Budgets, id, func(b Budget, id BudgetID) int { return cmp.Compare(b.ID, id) })
+func (s *State) budget(id BudgetID) (Budget, bool) {
+	i, ok := s.indexOf(id)
 	if !ok {
 		return Budget{}, false
 	}
 	return s.Budgets[i], true
 }
 
+// indexOf is where a budget is, or belongs, among Budgets. slices.BinarySearchFunc would copy each it looks at.
+func (s *State) indexOf(id BudgetID) (int, bool) {
+	low, high := 0, len(s.Budgets)
+	for low < high {
+		if middle := (low + high) / 2; s.Budgets[middle].ID < id {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, low < len(s.Budgets) && s.Budgets[low].ID == id
+}
+
 func (s *State) putBudget(b Budget) {
-	i, ok := slices.BinarySearchFunc(s.Budgets, b.ID, func(b Budget, id BudgetID) int { return cmp.Compare(b.ID, id) })
+	i, ok := s.indexOf(b.ID)
 	if ok {
 		s.Budgets[i] = b
 		return
