@@ -141,7 +141,7 @@ func (a *audit) rolled(s State, now time.Time) error {
 				}
 			}
 			for _, c := range a.adjustments {
-				if inside(c.counts) && matches(account.scope, c.of) && (c.version < b.since || slices.Contains(c.accounts, id)) {
+				if (inside(c.counts) || account.credits(c, t)) && matches(account.scope, c.of) && (c.version < b.since || slices.Contains(c.accounts, id)) {
 					spent += c.Delta
 				}
 			}
@@ -153,6 +153,12 @@ func (a *audit) rolled(s State, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// credits tells whether an adjustment down still counts at an instant: with its whole part, as it may give back
+// what others in that part have spent.
+func (account *audited) credits(c *adjustment, t time.Time) bool {
+	return c.Delta < 0 && !c.counts.After(t) && account.ends(account.part(c.counts)).After(t.Add(-account.length))
 }
 
 // crossed checks that a threshold is told of when it is reached, and not twice.

@@ -166,7 +166,7 @@ func (s *State) clearOf(b *Budget, at time.Time) time.Time {
 }
 
 // defined are the budgets that a command will define, if it is accepted.
-func (s State) defined(c Command) []Budget {
+func (s *State) defined(c Command) []Budget {
 	switch c := c.(type) { //nolint:gochecksumtype // the others define none
 	case Informed:
 		return s.defined(c.Command)
@@ -177,7 +177,7 @@ func (s State) defined(c Command) []Budget {
 		}
 		return budgets
 	case DefineBudget:
-		if b, err := newBudget(s, c); err == nil {
+		if b, err := newBudget(*s, c); err == nil {
 			return []Budget{b}
 		}
 	}

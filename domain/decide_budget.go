@@ -67,7 +67,7 @@ func (s State) openSeeded(events []Event, b Budget, now time.Time) ([]Event, err
 		return events, nil
 	}
 	events = append(events, opened)
-	return append(events, crossings(b, Account{ID: opened.Account, Limit: b.Limit, Settled: opened.Settled})...), nil
+	return append(events, crossings(&b, &Account{ID: opened.Account, Limit: b.Limit, Settled: opened.Settled})...), nil
 }
 
 // newBudget is the budget a command describes.

@@ -419,6 +419,6 @@ func (s *State) postings(accounts []AccountID, at time.Time, whole move) ([]Post
 	return postings, nil
 }
 
-func (s State) notLoaded(id AccountID) error {
+func (s *State) notLoaded(id AccountID) error {
 	return fmt.Errorf("account %d of tenant %s is not loaded: a bug, not an input", id, s.Tenant)
 }

@@ -66,15 +66,19 @@ func (e *IdempotencyError) Error() string {
 func (e *IdempotencyError) Unwrap() error { return e.Kind }
 
 // attemptKey is the scope and key of a request.
-func (r Request) attemptKey() AttemptKey {
+func (r *Request) attemptKey() AttemptKey {
 	return AttemptKey{KeyID: r.KeyID, Idempotency: r.Idempotency}
 }
 
-// attempt is what the reservation makes of its idempotency key while it is open.
-func (r Reservation) attempt() Attempt {
+// attempt is what a reservation made at a time makes of its idempotency key. It is empty where there is none, as
+// most requests have it.
+func (r *Request) attempt(version int64, at time.Time, state AttemptState, charged Amount) Attempt {
+	if r.Idempotency == "" {
+		return Attempt{}
+	}
 	return Attempt{
 		AttemptKey: r.attemptKey(), Fingerprint: r.Fingerprint, Reservation: r.Reservation,
-		Version: r.Version, At: r.At, State: AttemptHeld,
+		Version: version, At: at, State: state, Charged: charged,
 	}
 }
 
@@ -103,16 +107,15 @@ func (c Adjust) fingerprint() string {
 func AttemptAfter(r Recorded) (a Attempt, ok bool) {
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the others carry no key
 	case UsageReserved:
-		a = Reservation{Request: e.Request, Version: r.Version, At: r.Time}.attempt()
+		a = e.attempt(r.Version, r.Time, AttemptHeld, 0)
 	case UsageSettled:
-		a = closedAttempt(e.Request, e.ReservedAt, e.Charged, e.Basis)
+		a = e.attempt(0, e.ReservedAt, e.Basis.attempt(), e.Charged)
 	case ReservationExpired:
-		a = closedAttempt(e.Request, e.ReservedAt, e.Charged, BasisPresumed)
+		a = e.attempt(0, e.ReservedAt, AttemptPresumed, e.Charged)
 	case UsageSettledLate:
-		a = closedAttempt(e.Request, e.ReservedAt, e.Charged, e.Basis)
+		a = e.attempt(0, e.ReservedAt, e.Basis.attempt(), e.Charged)
 	case ReservationReleased:
-		a = closedAttempt(e.Request, e.ReservedAt, 0, BasisProvider)
-		a.State = ""
+		a = e.attempt(0, e.ReservedAt, "", 0)
 	case UsageAdjusted:
 		c := Adjust{Delta: e.Delta, Reservation: e.Reservation, Reason: e.Reason, Idempotency: e.Idempotency}
 		a = Attempt{
@@ -123,13 +126,12 @@ func AttemptAfter(r Recorded) (a Attempt, ok bool) {
 	return a, a.Idempotency != ""
 }
 
-func closedAttempt(of Request, at time.Time, charged Amount, basis Basis) Attempt {
-	a := Reservation{Request: of, At: at}.attempt()
-	a.State, a.Charged = AttemptSettled, charged
-	if basis == BasisPresumed {
-		a.State = AttemptPresumed
+// attempt is what a charge of this basis makes of an attempt.
+func (b Basis) attempt() AttemptState {
+	if b == BasisPresumed {
+		return AttemptPresumed
 	}
-	return a
+	return AttemptSettled
 }
 
 // AdoptAttempt brings back what an idempotency key was used for.

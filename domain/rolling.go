@@ -44,13 +44,13 @@ func floorDiv(a, b int64) int64 {
 }
 
 // rolls tells whether the account is of a rolling budget.
-func (a Account) rolls() bool { return a.Duration != 0 }
+func (a *Account) rolls() bool { return a.Duration != 0 }
 
 // counts tells whether what was reserved at an instant still counts in the account.
-func (a Account) counts(at time.Time) bool { return !a.rolls() || a.Duration.bucketOf(at) >= a.Oldest }
+func (a *Account) counts(at time.Time) bool { return !a.rolls() || a.Duration.bucketOf(at) >= a.Oldest }
 
 // aged is what a rolling account loses by an instant: the sums of the buckets that left its window.
-func (a Account) aged(at time.Time) (settled, presumed Amount, oldest int64) {
+func (a *Account) aged(at time.Time) (settled, presumed Amount, oldest int64) {
 	oldest = a.Duration.oldest(at)
 	for _, b := range a.Buckets {
 		if b.Number < oldest {

@@ -97,10 +97,8 @@ func (s *State) AdoptAccount(a Account) {
 // AdoptReservation puts an open reservation into a state that is being restored. Its accounts may follow.
 func (s *State) AdoptReservation(r Reservation) {
 	s.Open[r.Reservation] = r
-	if r.Idempotency != "" {
-		if a := r.attempt(); !s.Attempts[a.AttemptKey].At.After(a.At) {
-			s.AdoptAttempt(a)
-		}
+	if a := r.attempt(r.Version, r.At, AttemptHeld, 0); r.Idempotency != "" && !s.Attempts[a.AttemptKey].At.After(a.At) {
+		s.AdoptAttempt(a)
 	}
 	for _, id := range r.Accounts {
 		if a, ok := s.Accounts[id]; ok {
@@ -199,30 +197,29 @@ func (s *State) windowOf(b *Budget, at time.Time) (Window, *Account, bool) {
 	return window, nil, ok
 }
 
-func (s State) budget(id BudgetID) (Budget, bool) {
-	i, ok := s.find(id)
+func (s *State) budget(id BudgetID) (Budget, bool) {
+	i, ok := s.indexOf(id)
 	if !ok {
 		return Budget{}, false
 	}
 	return s.Budgets[i], true
 }
 
-// find is where a budget is, or would be. It compares in place: a Budget is too large to be copied eight
-// times for every posting.
-func (s *State) find(id BudgetID) (int, bool) {
-	i, end := 0, len(s.Budgets)
-	for i < end {
-		if middle := i + (end-i)/2; s.Budgets[middle].ID < id {
-			i = middle + 1
+// indexOf is where a budget is, or belongs, among Budgets. slices.BinarySearchFunc would copy each it looks at.
+func (s *State) indexOf(id BudgetID) (int, bool) {
+	low, high := 0, len(s.Budgets)
+	for low < high {
+		if middle := (low + high) / 2; s.Budgets[middle].ID < id {
+			low = middle + 1
 		} else {
-			end = middle
+			high = middle
 		}
 	}
-	return i, i < len(s.Budgets) && s.Budgets[i].ID == id
+	return low, low < len(s.Budgets) && s.Budgets[low].ID == id
 }
 
 func (s *State) putBudget(b Budget) {
-	i, ok := s.find(b.ID)
+	i, ok := s.indexOf(b.ID)
 	if ok {
 		s.Budgets[i] = b
 		return

@@ -60,7 +60,7 @@ func (t Threshold) reached(settled, limit Amount) bool {
 }
 
 // crossings are the thresholds of a budget that an account has reached and nobody was told of, as events.
-func crossings(b Budget, a Account) []Event {
+func crossings(b *Budget, a *Account) []Event {
 	var events []Event
 	for i, t := range b.AlertsAt {
 		if t.reached(a.Settled, a.Limit) && !slices.Contains(a.Crossed, t) && !slices.Contains(b.AlertsAt[:i], t) {
@@ -81,16 +81,15 @@ func (a *Account) rearm() {
 // told adds to events the thresholds that their postings cross.
 func (s *State) told(events []Event, postings []Posting) []Event {
 	for _, p := range postings {
-		i, ok := s.find(p.Budget)
+		i, ok := s.indexOf(p.Budget)
 		if !ok || len(s.Budgets[i].AlertsAt) == 0 {
 			continue
 		}
-		b := s.Budgets[i]
 		account := Account{ID: p.Account, Limit: p.Limit, Settled: p.Settled}
 		if a, ok := s.Accounts[p.Account]; ok {
 			account.Crossed = a.Crossed
 		}
-		events = append(events, crossings(b, account)...)
+		events = append(events, crossings(&s.Budgets[i], &account)...)
 	}
 	return events
 }
