@@ -120,10 +120,12 @@ func (a *audit) slid(e WindowSlid) error {
 }
 
 // rolled tells whether more was spent in the time just passed than a rolling account counts. The truth is
-// added up by reserve times over all requests that match, whenever the budget was defined.
+// added up by reserve times over all requests that match, whenever the budget was defined. Only an adjustment of
+// what was closed before counts where it was reserved alone.
 func (a *audit) rolled(s State, now time.Time) error {
 	for id, account := range a.accounts {
-		if account.length == 0 || a.newest[account.budget] != id || a.budgets[account.budget] == nil || s.Accounts[id] == nil {
+		b := a.budgets[account.budget]
+		if account.length == 0 || a.newest[account.budget] != id || b == nil || s.Accounts[id] == nil {
 			continue
 		}
 		for _, t := range []time.Time{now, now.Add(account.length / 7), now.Add(account.length)} {
@@ -139,7 +141,7 @@ func (a *audit) rolled(s State, now time.Time) error {
 				}
 			}
 			for _, c := range a.adjustments {
-				if inside(c.counts) && matches(account.scope, c.of) && (c.version < account.opened || slices.Contains(c.accounts, id)) {
+				if inside(c.counts) && matches(account.scope, c.of) && (c.version < b.since || slices.Contains(c.accounts, id)) {
 					spent += c.Delta
 				}
 			}
@@ -307,17 +309,21 @@ func (a *audit) agreesOnAccounts(s State, needed map[AccountID]bool) error {
 // furthest is the latest that the wall clock has shown by an instant, written as if it were UTC.
 func furthest(t time.Time, zone *time.Location) time.Time {
 	const quarter = 15 * time.Minute
-	wall := func(t time.Time) time.Time {
-		_, offset := t.In(zone).Zone()
-		return t.Add(time.Duration(offset) * time.Second)
+	latest := wallOf(t, zone)
+	if zone == time.UTC {
+		return latest
 	}
-	latest := wall(t)
 	for u := t.Truncate(quarter); t.Sub(u) < 26*time.Hour; u = u.Add(-quarter) { // no clock was ever set back by more
-		if w := wall(u); w.After(latest) {
+		if w := wallOf(u, zone); w.After(latest) {
 			latest = w
 		}
 	}
 	return latest
+}
+
+func wallOf(t time.Time, zone *time.Location) time.Time {
+	_, offset := t.In(zone).Zone()
+	return t.Add(time.Duration(offset) * time.Second)
 }
 
 // periodOf numbers the period of a budget that the wall clock has reached.
@@ -403,7 +409,8 @@ func slowCustom(e BudgetDefined, zone *time.Location) error {
 		if date, err := time.Parse(time.DateOnly, text); err == nil {
 			date = date.AddDate(0, 0, days)
 			t := date.Add(-26 * time.Hour)
-			for ; furthest(t, zone).Before(date); t = t.Add(15 * time.Minute) {
+			for wallOf(t, zone).Before(date) {
+				t = t.Add(15 * time.Minute)
 			}
 			return t
 		}

@@ -30,6 +30,7 @@ type audit struct {
 
 type auditedBudget struct {
 	BudgetDefined
+	since  int64 // version
 	limit  Amount
 	raises []Raise
 	alerts []Threshold
@@ -43,7 +44,6 @@ type audited struct {
 	limit, use Amount
 	seed       Amount // spent before, by reservations that do not count here by themselves
 	told       map[Threshold]bool
-	opened     int64 // version
 
 	// Of a rolling account: its length, the number of the oldest part that counts, and all that ever moved it.
 	length  time.Duration
@@ -195,7 +195,7 @@ func (a *audit) define(e BudgetDefined) error {
 	if err := slowCustom(e, a.zone.Location()); err != nil {
 		return err
 	}
-	a.budgets[e.Budget] = &auditedBudget{BudgetDefined: e, limit: e.Limit, alerts: e.AlertsAt}
+	a.budgets[e.Budget] = &auditedBudget{BudgetDefined: e, since: a.version, limit: e.Limit, alerts: e.AlertsAt}
 	a.defined[e.Budget] = true
 	return nil
 }
@@ -255,7 +255,7 @@ func (a *audit) opened(e WindowOpened) error {
 	}
 	account := &audited{
 		id: e.Account, budget: e.Budget, scope: b.Scope, window: Window{Start: e.Start, End: e.End}, limit: e.Limit,
-		told: map[Threshold]bool{}, length: time.Duration(e.Duration), opened: a.version,
+		told: map[Threshold]bool{}, length: time.Duration(e.Duration),
 	}
 	if account.length != 0 {
 		account.oldest = account.part(e.Start)
@@ -354,26 +354,40 @@ func (a *audit) reserved(e UsageReserved) error {
 	if err := a.firstOfItsKey(e.Request); err != nil {
 		return err
 	}
-	var accounts []AccountID
-	for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
-		b := a.budgets[id]
-		if !matches(b.Scope, e.Request) || (b.Period == Custom && !(Window{Start: b.Start, End: b.End}).Contains(a.time)) {
-			continue
-		}
-		account, ok := a.accounts[a.newest[id]]
-		if !ok || !account.window.Contains(a.time) {
-			return fmt.Errorf("reserved at %s, outside the window of %s", a.time, id)
-		}
-		if err := a.presentDay(b, account); err != nil {
-			return err
-		}
-		accounts = append(accounts, account.id)
+	accounts, err := a.matching(func(s Scope) bool { return matches(s, e.Request) })
+	if err != nil {
+		return err
 	}
 	if len(accounts) > 16 {
 		return fmt.Errorf("reserved on %d accounts", len(accounts))
 	}
 	a.holds = append(a.holds, &hold{Request: e.Request, at: a.time, version: a.version, amount: e.Amount, accounts: accounts, expires: e.ExpiresAt, key: AttemptHeld})
 	return a.promised(accounts, e.Postings, true)
+}
+
+// tenantWide are the accounts of now that an adjustment of no reservation counts in.
+func (a *audit) tenantWide() ([]AccountID, error) {
+	return a.matching(func(s Scope) bool { return s == Scope{} })
+}
+
+// matching are the accounts of now of the budgets that match, in the order of their ids.
+func (a *audit) matching(match func(Scope) bool) ([]AccountID, error) {
+	var accounts []AccountID
+	for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
+		b := a.budgets[id]
+		if !match(b.Scope) || (b.Period == Custom && !(Window{Start: b.Start, End: b.End}).Contains(a.time)) {
+			continue
+		}
+		account, ok := a.accounts[a.newest[id]]
+		if !ok || !account.window.Contains(a.time) {
+			return nil, fmt.Errorf("posted at %s, outside the window of %s", a.time, id)
+		}
+		if err := a.presentDay(b, account); err != nil {
+			return nil, err
+		}
+		accounts = append(accounts, account.id)
+	}
+	return accounts, nil
 }
 
 // promised checks postings that hold more: there was room for it, by the sums and by the time just passed.
@@ -468,19 +482,9 @@ func (a *audit) adjusted(e UsageAdjusted) error {
 	c := &adjustment{UsageAdjusted: e, counts: a.time, at: a.time, version: a.version}
 	presumed := Amount(0)
 	if e.Reservation == "" {
-		for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
-			b := a.budgets[id]
-			if b.Scope != (Scope{}) || (b.Period == Custom && !(Window{Start: b.Start, End: b.End}).Contains(a.time)) {
-				continue
-			}
-			account, ok := a.accounts[a.newest[id]]
-			if !ok || !account.window.Contains(a.time) {
-				return fmt.Errorf("adjusted at %s, outside the window of %s", a.time, id)
-			}
-			if err := a.presentDay(b, account); err != nil {
-				return err
-			}
-			c.accounts = append(c.accounts, account.id)
+		var err error
+		if c.accounts, err = a.tenantWide(); err != nil {
+			return err
 		}
 	} else {
 		h := a.find(e.Reservation)

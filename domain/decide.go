@@ -139,7 +139,7 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 // clearOfWindowEnds moves an instant that lies within turnSlack before the end of a window, or before the
 // beginning of a custom one, to that boundary, so that all events of one decision fall into the same windows.
 // Behind one boundary may be another, of a budget that was looked at before.
-func (s State) clearOfWindowEnds(at time.Time, more []Budget) time.Time {
+func (s *State) clearOfWindowEnds(at time.Time, more []Budget) time.Time {
 	for from := at; ; from = at {
 		for i := range s.Budgets {
 			at = s.clearOf(&s.Budgets[i], at)
@@ -153,7 +153,7 @@ func (s State) clearOfWindowEnds(at time.Time, more []Budget) time.Time {
 	}
 }
 
-func (s State) clearOf(b *Budget, at time.Time) time.Time {
+func (s *State) clearOf(b *Budget, at time.Time) time.Time {
 	window, _, inside := s.windowOf(b, at)
 	boundary := window.End
 	if !inside {

@@ -34,7 +34,7 @@ func decideDefineBudget(s State, c DefineBudget, now time.Time) ([]Event, error)
 		}
 		events = append(events, BudgetRetired{Budget: s.Budgets[i].ID, Actor: c.Actor})
 	}
-	if len(s.Budgets) >= maxBudgets {
+	if len(s.Budgets)-len(events) >= maxBudgets { // one that is retired makes room
 		return nil, invalid("a tenant has at most %d budgets; retire one first", maxBudgets)
 	}
 	if _, taken := s.budget(c.ID); taken || c.ID == "" || !storable(string(c.ID)) {

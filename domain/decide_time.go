@@ -11,7 +11,7 @@ const actorClock Actor = "clock"
 // due is the account a budget has at an instant, and the events that must come before anything is posted to
 // it: what aged says, or a window that opens. next is the version of the first of them. It is nil where the
 // budget has no window; it may be the state's own, so it is not for changing.
-func (s State) due(b *Budget, now time.Time, next int64) (*Account, []Event) {
+func (s *State) due(b *Budget, now time.Time, next int64) (*Account, []Event) {
 	b, account, events := s.aged(b, now)
 	if account != nil {
 		return account, events
@@ -29,7 +29,7 @@ func (s State) due(b *Budget, now time.Time, next int64) (*Account, []Event) {
 
 // aged is a budget and the account of its open window, if one is, with what time alone has changed in them:
 // spend that left a rolling window, then raises that ended. The events say so. Neither is for changing.
-func (s State) aged(b *Budget, now time.Time) (*Budget, *Account, []Event) {
+func (s *State) aged(b *Budget, now time.Time) (*Budget, *Account, []Event) {
 	account := s.Accounts[s.Current[b.ID]]
 	if account != nil && !account.Window.Contains(now) {
 		account = nil
@@ -54,7 +54,7 @@ func (s State) aged(b *Budget, now time.Time) (*Budget, *Account, []Event) {
 
 // change is the event that makes one budget of another, in the window that is open too, if one is, and what
 // its spend crosses by it. The account is then another.
-func (s State) change(account *Account, b, changed *Budget, reason string, actor Actor) (*Account, []Event) {
+func (s *State) change(account *Account, b, changed *Budget, reason string, actor Actor) (*Account, []Event) {
 	e := BudgetChanged{
 		Budget: b.ID, Limit: changed.Limit, OldLimit: b.Limit, AlertsAt: changed.AlertsAt, Source: changed.Source,
 		Raises: changed.Raises, Reason: reason, Actor: actor,
@@ -84,7 +84,7 @@ func (l Length) bucketIn(w Window) int64 {
 }
 
 // opening is the event that opens an empty window under a version.
-func (s State) opening(b *Budget, window Window, version int64) WindowOpened {
+func (s *State) opening(b *Budget, window Window, version int64) WindowOpened {
 	return WindowOpened{
 		Account: AccountID(version), Budget: b.ID, Period: b.Period, Start: window.Start, End: window.End,
 		Zone: s.Zone, Limit: b.Limit, Duration: b.Span.Duration,

@@ -147,7 +147,7 @@ func decideExtend(s State, c Extend, now time.Time) ([]Event, error) {
 }
 
 // present is an account that is there already, with what time alone has changed in it. It is not for changing.
-func (s State) present(id AccountID, now time.Time) (*Account, []Event, error) {
+func (s *State) present(id AccountID, now time.Time) (*Account, []Event, error) {
 	account, ok := s.Accounts[id]
 	if !ok {
 		return nil, nil, s.notLoaded(id)
@@ -363,6 +363,9 @@ func adjustNow(s State, e UsageAdjusted, now time.Time) ([]Event, error) {
 			accounts[account.ID], ids = account, append(ids, account.ID)
 		}
 	}
+	if len(ids) > maxAccounts {
+		return nil, invalid("the adjustment counts in %d budgets; at most %d can apply to one", len(ids), maxAccounts)
+	}
 	s.Accounts = accounts
 	var err error
 	if e.Postings, err = s.postings(ids, now, move{settled: e.Delta}); err != nil {
@@ -393,7 +396,7 @@ type move struct{ held, settled, presumed Amount }
 // postings are the balances that result from a move on each account, checked for overflow. One that
 // leaves use above the limit is forced: closing a reservation records the truth and is never refused.
 // What a rolling account counted of the time at which the reservation was made may have left it.
-func (s State) postings(accounts []AccountID, at time.Time, whole move) ([]Posting, error) {
+func (s *State) postings(accounts []AccountID, at time.Time, whole move) ([]Posting, error) {
 	postings := make([]Posting, 0, len(accounts))
 	for _, id := range accounts {
 		a, ok := s.Accounts[id]

@@ -34,15 +34,15 @@ func zoneNames() []string {
 // newHistory begins shortly before clocks were or will be set somewhere.
 func newHistory(start byte) *history {
 	starts := []string{"2026-11-22T10:00", "2011-12-29T09:00", "2026-03-28T23:30", "2026-10-24T20:00", "2026-09-05T03:00", "2010-11-06T12:00", "2024-02-29T22:00"}
-	h := &history{state: NewState("acme"), now: at(starts[int(start)%len(starts)]), audit: newAudit(), buried: map[AccountID]Account{}}
-	if int(start)/len(starts)%2 == 1 {
+	h := &history{state: NewState("acme"), now: at(starts[int(start)%startChoices]), audit: newAudit(), buried: map[AccountID]Account{}}
+	if int(start)/startChoices%2 == 1 {
 		h.lean = &leanStore{state: NewState("acme")}
 	}
 	return h
 }
 
-// startChoices is the number of histories that newHistory can begin.
-const startChoices = 14
+// startChoices is the number of times a history can begin at; above them it has a lean store too.
+const startChoices = 7
 
 // run executes the steps and tells which law they broke.
 func (h *history) run(steps []op) error {
@@ -237,7 +237,7 @@ func (h *history) justly(c Command, err error) error {
 func (h *history) justlyExceeded(c Command, err *BudgetExceededError) error {
 	room := err.Limit - err.Settled - err.Held
 	asked := Amount(0)
-	switch c := c.(type) { //nolint:gochecksumtype // only these hold
+	switch c := c.(type) {
 	case Reserve:
 		asked = c.Amount
 		for _, b := range h.state.Balances(err.At) {
@@ -254,7 +254,7 @@ func (h *history) justlyExceeded(c Command, err *BudgetExceededError) error {
 		return fmt.Errorf("%T exceeds a budget: %w", c, err)
 	}
 	if _, reserves := c.(Reserve); room >= asked || err.Requested != asked || (reserves && !err.Window.End.After(err.At)) {
-		return fmt.Errorf("refused %s although there is room for %s: %+v", asked, room, err)
+		return fmt.Errorf("refused %s although there is room for %s: %w", asked, room, err)
 	}
 	return nil
 }
@@ -288,12 +288,11 @@ func (h *history) justlyUsed(c Command, err *IdempotencyError) error {
 	return nil
 }
 
-// refold tells whether the recorded events, as they are and as they are stored, amount to the state, and
-// so do the rows that a store keeps beside them.
+// refold tells whether the events as they are stored amount to the state, and so do the rows that a store keeps
+// beside them.
 func (h *history) refold() error {
-	folded, restored := NewState("acme"), NewState("acme")
+	folded := NewState("acme")
 	for _, r := range h.log {
-		folded = Evolve(folded, r)
 		body, err := EncodeEvent(r.Event)
 		if err != nil {
 			return err
@@ -301,13 +300,10 @@ func (h *history) refold() error {
 		if r.Event, err = DecodeEvent(TypeOf(r.Event), SchemaVersion, body); err != nil {
 			return err
 		}
-		restored = Evolve(restored, r)
+		folded = Evolve(folded, r)
 	}
 	if !sameState(folded, h.state) {
-		return fmt.Errorf("the events amount to\n%+v\nnot to\n%+v", folded, h.state)
-	}
-	if !sameState(restored, h.state) {
-		return fmt.Errorf("the stored events amount to\n%+v\nnot to\n%+v", restored, h.state)
+		return fmt.Errorf("the stored events amount to\n%+v\nnot to\n%+v", folded, h.state)
 	}
 	return h.restore()
 }

@@ -6,9 +6,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLawsHoldInEveryHistory runs random histories; RAPID_CHECKS=100000 runs more, RAPID_STEPS=200 longer ones.
+// TestLawsHoldInEveryHistory runs random histories, half of them with a store beside that forgets what is closed.
+// RAPID_CHECKS=50000 runs a hundred thousand (make laws), RAPID_STEPS=200 longer ones.
 func TestLawsHoldInEveryHistory(t *testing.T) {
 	t.Parallel()
+	for i, name := range []string{"of a whole state", "of a state that forgets"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checkHistories(t, byte(i*startChoices))
+		})
+	}
+}
+
+func checkHistories(t *testing.T, first byte) {
+	t.Helper()
 	uniform := func(n int) *rapid.Generator[byte] { // rapid.ByteMax would prefer the small ones
 		values := make([]byte, n)
 		for i := range values {
@@ -16,9 +27,9 @@ func TestLawsHoldInEveryHistory(t *testing.T) {
 		}
 		return rapid.SampledFrom(values)
 	}
-	kind, detail, clock := uniform(opsEnd), uniform(64), uniform(clockChoices)
+	start, kind, detail, clock := uniform(startChoices), uniform(opsEnd), uniform(64), uniform(clockChoices)
 	rapid.Check(t, func(t *rapid.T) {
-		h := newHistory(uniform(startChoices).Draw(t, "start"))
+		h := newHistory(first + start.Draw(t, "start"))
 		h.mustStep(t, op{do: opCreate})
 		h.mustStep(t, op{do: opDefine, a: detail.Draw(t, "period"), b: 11}) // most histories have a budget to keep
 		t.Repeat(map[string]func(*rapid.T){"step": func(t *rapid.T) {

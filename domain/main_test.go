@@ -11,10 +11,10 @@ import (
 
 var update = flag.Bool("update", false, "write docs/events anew, and the golden events that do not exist yet")
 
-// TestMain makes two thousand random histories of some twenty steps the default. RAPID_CHECKS and
+// TestMain makes twice a thousand random histories of some twenty steps the default. RAPID_CHECKS and
 // RAPID_STEPS, or the flags of these names, ask for more.
 func TestMain(m *testing.M) {
-	for name, value := range map[string]string{"checks": "2000", "steps": "20"} {
+	for name, value := range map[string]string{"checks": "1000", "steps": "20"} {
 		if os.Getenv("RAPID_"+strings.ToUpper(name)) != "" {
 			continue
 		}

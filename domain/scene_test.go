@@ -72,6 +72,9 @@ func (st *stage) do(step any) ([]string, error) {
 		st.now = st.now.Add(step)
 		return nil, nil
 	case Command:
+		if c, ok := step.(Adjust); ok {
+			st.bring(c.Reservation)
+		}
 		state, recorded, err := executeKnowing(st.state, st.log, step, st.now)
 		st.state, st.log = state, append(st.log, recorded...)
 		var shown []string
@@ -81,6 +84,34 @@ func (st *stage) do(step any) ([]string, error) {
 		return shown, err
 	}
 	panic(fmt.Sprintf("no step: %T", step))
+}
+
+// bring adopts a reservation that is closed for good, with accounts that hold what the events said of them last.
+func (st *stage) bring(id ReservationID) {
+	if _, presumed := st.state.Presumed[id]; presumed {
+		return
+	}
+	var r Reservation
+	var accounts []Account
+	for _, recorded := range st.log {
+		switch e := recorded.Event.(type) { //nolint:gochecksumtype // what it was, and where it was posted last
+		case UsageReserved:
+			if e.Reservation == id {
+				r = Reservation{Request: e.Request, Amount: e.Amount, At: recorded.Time}
+			}
+		case UsageSettled:
+			if e.Reservation == id {
+				r.Accounts, accounts = nil, nil
+				for _, p := range e.Postings {
+					r.Accounts = append(r.Accounts, p.Account)
+					accounts = append(accounts, Account{ID: p.Account, Budget: p.Budget, Limit: p.Limit, Settled: p.Settled, Held: p.Held, Presumed: p.Presumed})
+				}
+			}
+		}
+	}
+	if _, open := st.state.Open[id]; id != "" && r.Reservation == id && !open {
+		st.state.AdoptClosed(r, accounts)
+	}
 }
 
 // executeKnowing executes a command as a store does that knows the whole past.
@@ -230,6 +261,10 @@ func expire() Expire   { return Expire{Reservation: "r"} }
 
 func issue(id string) IssueKey {
 	return IssueKey{ID: KeyID(id), Hash: "hash of " + id, Prefix: "bgk_", Actor: "admin"}
+}
+
+func adjust(delta, reservation, key string) Adjust {
+	return Adjust{Delta: usd(delta), Reservation: ReservationID(reservation), Reason: "invoice", Idempotency: key, Actor: "admin"}
 }
 
 func moveTo(zone string) ChangeTenant {

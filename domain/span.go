@@ -130,8 +130,8 @@ func (s Span) normal() Span {
 	if s.AnchorDay == 1 {
 		s.AnchorDay = 0
 	}
-	if s.WeekStart.day() == time.Monday {
-		s.WeekStart = ""
+	if day, err := ParseWeekday(string(s.WeekStart)); err == nil {
+		s.WeekStart = day
 	}
 	return s
 }
@@ -153,6 +153,9 @@ func (s Span) custom(zone *time.Location) (Window, error) {
 	if !start.Before(end) {
 		return Window{}, invalid("endDate %s is not after startDate %s", s.EndDate, s.StartDate)
 	}
+	if all := totalWindow(); start.Before(all.Start) || end.After(all.End) {
+		return Window{}, invalid("startDate, endDate: want days from 1970 to 9998")
+	}
 	return Window{Start: start, End: end}, nil
 }
 
@@ -163,8 +166,8 @@ func instant(name, text string, zone *time.Location) (at time.Time, day bool, er
 	}
 	at, err = time.Parse(time.RFC3339, text)
 	at = at.UTC()
-	if err != nil || at.Truncate(time.Microsecond) != at || at.Before(totalWindow().Start) || at.After(totalWindow().End) {
-		return at, false, invalid("%s %.40q: want a date such as 2026-12-31 or an instant such as 2026-12-31T12:00:00Z, from 1970 on", name, text)
+	if err != nil || at.Truncate(time.Microsecond) != at {
+		return at, false, invalid("%s %.40q: want a date such as 2026-12-31 or an instant such as 2026-12-31T12:00:00Z", name, text)
 	}
 	return at, false, nil
 }
@@ -172,7 +175,7 @@ func instant(name, text string, zone *time.Location) (at time.Time, day bool, er
 // dayOf is the interval of a date in a zone. A day that never was is of length zero.
 func dayOf(text string, zone *time.Location) (first, next time.Time, ok bool) {
 	wall, err := time.Parse(time.DateOnly, text)
-	if err != nil || wall.Before(totalWindow().Start) {
+	if err != nil {
 		return first, next, false
 	}
 	return crossing(wall, zone).UTC(), crossing(wall.AddDate(0, 0, 1), zone).UTC(), true

@@ -79,12 +79,13 @@ func (a *Account) rearm() {
 }
 
 // told adds to events the thresholds that their postings cross.
-func (s State) told(events []Event, postings []Posting) []Event {
+func (s *State) told(events []Event, postings []Posting) []Event {
 	for _, p := range postings {
-		b, ok := s.budget(p.Budget)
-		if !ok || len(b.AlertsAt) == 0 {
+		i, ok := s.find(p.Budget)
+		if !ok || len(s.Budgets[i].AlertsAt) == 0 {
 			continue
 		}
+		b := s.Budgets[i]
 		account := Account{ID: p.Account, Limit: p.Limit, Settled: p.Settled}
 		if a, ok := s.Accounts[p.Account]; ok {
 			account.Crossed = a.Crossed

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
-	"slices"
 	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
@@ -27,6 +26,7 @@ type verdict struct {
 	reserved, released, expired, late  int
 	settledProvider, settledOtherwise  int
 	events                             int64
+	latest                             time.Duration // the longest that a hold outlived its time
 	linearOperations, linearPartitions int
 	linearUndecided                    int
 	errors                             map[string]int // what the logs said, by message
@@ -49,6 +49,7 @@ type reservation struct {
 	request  string
 	tenant   domain.TenantID
 	held     domain.Amount
+	expires  time.Time
 	charged  domain.Amount
 	charges  []domain.Amount  // the first charge, and what late evidence made of it
 	closed   domain.EventType // the last of its events; empty while it is open
@@ -96,7 +97,7 @@ func (v *verdict) enter(b *books, r domain.Recorded) {
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the others are about no reservation
 	case domain.UsageReserved:
 		v.reserved++
-		made := &reservation{id: e.Reservation, request: e.RequestID, tenant: r.Tenant, held: e.Amount}
+		made := &reservation{id: e.Reservation, request: e.RequestID, tenant: r.Tenant, held: e.Amount, expires: e.ExpiresAt}
 		for _, p := range e.Postings {
 			made.accounts = append(made.accounts, p.Account)
 		}
@@ -114,6 +115,9 @@ func (v *verdict) enter(b *books, r domain.Recorded) {
 		closes(e.Reservation, 0)
 	case domain.ReservationExpired:
 		v.expired++
+		if made := b.byID[e.Reservation]; made != nil {
+			v.latest = max(v.latest, r.Time.Sub(made.expires))
+		}
 		closes(e.Reservation, e.Charged)
 	case domain.UsageSettledLate:
 		v.late++
@@ -290,32 +294,4 @@ func (s *stage) judge(ctx context.Context, v *verdict, l *load, seen []*watched)
 		s.readLog(v, p)
 	}
 	return nil
-}
-
-// quietWithin bounds the way to rest after all is healed, beside the life of a reservation.
-const quietWithin = 2 * time.Minute
-
-// rest waits until nothing is held, published or projected any more. What is then still the matter is a violation.
-func (s *stage) rest(ctx context.Context, v *verdict) error {
-	bounded, cancel := context.WithTimeout(ctx, s.ttl+quietWithin)
-	defer cancel()
-	for {
-		open, err := s.unrest(bounded)
-		if err == nil && len(open) == 0 {
-			return nil
-		}
-		if sleep(bounded, 100*time.Millisecond) != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				open = append(open, err.Error())
-			}
-			slices.Sort(open)
-			for _, o := range open {
-				v.violated("no rest", "%s after all is healed: %s", s.ttl+quietWithin, o)
-			}
-			return nil
-		}
-	}
 }

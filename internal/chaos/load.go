@@ -17,7 +17,7 @@ const (
 	// callWithin bounds a call of a watched tenant: far beyond what the gateway allows itself.
 	callWithin = 40 * time.Second
 	// patienceLeast and patienceMost bound a call of a client, who shall not wait for a stalled gateway all the time.
-	patienceLeast, patienceMost = 2 * time.Second, 12 * time.Second
+	patienceLeast, patienceMost = time.Second, 6 * time.Second
 	// thinkMost bounds the time between two calls of a client.
 	thinkMost = 250 * time.Millisecond
 )

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -44,10 +45,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.BoolVar(&o.skew, "skew", true, "also build a gateway whose clock can be off")
 	f.BoolVar(&o.disk, "disk", true, "mount a disk for Postgres that can be filled (as root on Linux); otherwise a trigger plays it")
 	f.BoolVar(&o.keep, "keep", false, "keep the directory with logs and data, and print it")
-	f.Func("env", "a variable for gateways and workers, as NAME=value; may be repeated", func(v string) error {
-		o.env = append(o.env, v)
-		return nil
-	})
+	f.Var((*list)(&o.env), "env", "a variable for gateways and workers, as NAME=value; may be repeated")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -65,7 +63,27 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		o.seed = uint64(o.now().UnixNano()) % 1_000_000
 	}
 	o.command = fmt.Sprintf("make chaos T=%s SEED=%d", o.length, o.seed)
+	f.Visit(func(given *flag.Flag) {
+		if given.Name != "t" && given.Name != "seed" {
+			o.args = append(o.args, "-"+given.Name+"="+given.Value.String())
+		}
+	})
+	if len(o.args) > 0 {
+		o.command += fmt.Sprintf(" ARGS=%q", strings.Join(o.args, " "))
+	}
 	return run(ctx, o)
+}
+
+// list is a flag that may be repeated.
+type list []string
+
+// String is the values in one.
+func (l *list) String() string { return strings.Join(*l, " -env=") }
+
+// Set adds a value.
+func (l *list) Set(v string) error {
+	*l = append(*l, v)
+	return nil
 }
 
 func choose[T any](yes bool, a, b T) T {

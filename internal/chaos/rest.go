@@ -6,8 +6,59 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"time"
 )
+
+const (
+	// quietWithin bounds the way to rest after all is healed, beside the life of a reservation.
+	quietWithin = 2 * time.Minute
+	// overdueMost is how long a hold may outlive its time once all is healed. It should be three seconds; the rest is for
+	// a machine that is busy with other things.
+	overdueMost = 20 * time.Second
+)
+
+// rest waits until nothing is held, published or projected any more. What is then still the matter is a violation.
+func (s *stage) rest(ctx context.Context, v *verdict) error {
+	bounded, cancel := context.WithTimeout(ctx, s.ttl+quietWithin)
+	defer cancel()
+	healed := s.now()
+	overdue := int64(0)
+	for {
+		open, err := s.unrest(bounded)
+		if err == nil && len(open) == 0 {
+			break
+		}
+		if s.now().Sub(healed) > overdueMost {
+			overdue = max(overdue, s.overdue(bounded))
+		}
+		if sleep(bounded, 100*time.Millisecond) == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			open = append(open, err.Error())
+		}
+		slices.Sort(open)
+		for _, o := range open {
+			v.violated("no rest", "%s after all is healed: %s", s.ttl+quietWithin, o)
+		}
+		break
+	}
+	if overdue > 0 {
+		v.violated("held past its time", "%d holds for more than %s after all was healed", overdue, overdueMost)
+	}
+	return nil
+}
+
+// overdue counts the holds that should have been closed long ago.
+func (s *stage) overdue(ctx context.Context) (n int64) {
+	_ = s.pool.QueryRow(ctx, `select count(*) from hold where expires_at < clock_timestamp() - $1::interval`, overdueMost).Scan(&n) // unrest says what is wrong
+	return n
+}
 
 // unrest says what is not at rest yet.
 func (s *stage) unrest(ctx context.Context) ([]string, error) {

@@ -28,6 +28,7 @@ type options struct {
 	disk       bool // Postgres gets a disk that can be filled, where that can be mounted
 	keep       bool // the directory stays
 	env        []string
+	args       []string // as they were given, for the command
 	now        func() time.Time
 	began      time.Time
 	out        io.Writer
@@ -209,6 +210,7 @@ func (c *chaos) report(v *verdict) {
 	line("  settled by counting, or presumed", v.settledOtherwise)
 	line("  released", v.released)
 	line("  expired, charged", v.expired)
+	line("  the longest past its time", v.latest.Round(time.Millisecond))
 	line("  settled late", v.late)
 	line("calls billed", v.billedCalls)
 	line("billed USD", v.billed)

@@ -56,3 +56,6 @@ func (r *Recorder) Die() {
 		_ = r.file.Close()
 	}
 }
+
+// Locked takes a file's lock if it is still the one of that name.
+func Locked(f *os.File, path string) bool { return locked(f, path) }

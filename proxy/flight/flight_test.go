@@ -517,3 +517,26 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
+
+// A gateway that compacts gives the old file's lock back. Whoever had that file open and takes the lock now
+// holds a story that is over.
+func TestTheLockOfAFileThatWasReplacedIsWorthNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "gw.flight")
+	var files []*os.File
+	for range 2 {
+		_ = os.Remove(path)
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		files = append(files, f)
+	}
+	if flight.Locked(files[0], path) {
+		t.Error("the old file can be replayed")
+	}
+	if !flight.Locked(files[1], path) || flight.Locked(files[0], path+".gone") {
+		t.Error("the new one cannot, or one without a name can")
+	}
+}
