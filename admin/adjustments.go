@@ -31,8 +31,8 @@ type adjustmentView struct {
 // adjust corrects what was spent, once for each idempotency key: who asks again gets the first answer.
 func (s *Server) adjust(ctx context.Context, c *call) (answer, error) {
 	adjust := domain.Adjust{
-		Idempotency: c.idempotencyKey(), Reason: c.body.textOr("reason", ""), Actor: actor,
-		Reservation: domain.ReservationID(strings.ToLower(c.body.textOr("reservationId", ""))),
+		Idempotency: c.idempotencyKey(), Reason: c.body.textOrNone("reason"), Actor: actor,
+		Reservation: domain.ReservationID(strings.ToLower(c.body.textOrNone("reservationId"))),
 	}
 	if delta := c.body.amount("usd"); delta != nil {
 		adjust.Delta = *delta

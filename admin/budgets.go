@@ -62,7 +62,7 @@ func (s *Server) raiseBudget(ctx context.Context, c *call) (answer, error) {
 	if until := c.body.instant("until"); until != nil {
 		raise.Until = *until
 	}
-	raise.Reason = c.body.textOr("reason", "")
+	raise.Reason = c.body.textOrNone("reason")
 	if err := c.body.problem(); err != nil {
 		return answer{}, err
 	}
@@ -146,7 +146,7 @@ func readSpan(f fields) domain.Span {
 			f.refuse("anchorDay", "want 1 to %d, the day a monthly window begins on", maxAnchorDay)
 		}
 	}
-	span.StartDate, span.EndDate = f.textOr("startDate", ""), f.textOr("endDate", "")
+	span.StartDate, span.EndDate = f.textOrNone("startDate"), f.textOrNone("endDate")
 	return span
 }
 
@@ -164,7 +164,7 @@ func readScope(f fields) domain.Scope {
 		}
 	}
 	scope := domain.Scope{
-		APIKey: domain.KeyID(object.textOr("apiKey", "")), Model: object.textOr("model", ""), Tag: object.textOr("tag", ""),
+		APIKey: domain.KeyID(object.textOrNone("apiKey")), Model: object.textOrNone("model"), Tag: object.textOrNone("tag"),
 	}
 	object.rest()
 	return scope

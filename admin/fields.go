@@ -119,12 +119,12 @@ func (f fields) text(name string, most int) *string {
 	return nil
 }
 
-// textOr is a text of at most maxReason bytes, or what stands for an absent one.
-func (f fields) textOr(name, otherwise string) string {
+// textOrNone is a text of at most maxReason bytes, empty where there is none.
+func (f fields) textOrNone(name string) string {
 	if text := f.text(name, maxReason); text != nil {
 		return *text
 	}
-	return otherwise
+	return ""
 }
 
 func (f fields) whole(name string) *int64 {

@@ -97,7 +97,7 @@ func (s *Server) rotateKey(ctx context.Context, c *call) (answer, error) {
 }
 
 func (s *Server) suspendKey(ctx context.Context, c *call) (answer, error) {
-	return s.applyToKey(ctx, c, domain.SuspendKey{ID: domain.KeyID(c.param("keyId")), Reason: c.body.textOr("reason", ""), Actor: actor})
+	return s.applyToKey(ctx, c, domain.SuspendKey{ID: domain.KeyID(c.param("keyId")), Reason: c.body.textOrNone("reason"), Actor: actor})
 }
 
 func (s *Server) resumeKey(ctx context.Context, c *call) (answer, error) {

@@ -170,7 +170,7 @@ func (s *Server) changeTenant(ctx context.Context, c *call) (answer, error) {
 }
 
 func (s *Server) suspendTenant(ctx context.Context, c *call) (answer, error) {
-	return s.apply(ctx, c, domain.SuspendTenant{Reason: c.body.textOr("reason", ""), Actor: actor})
+	return s.apply(ctx, c, domain.SuspendTenant{Reason: c.body.textOrNone("reason"), Actor: actor})
 }
 
 func (s *Server) resumeTenant(ctx context.Context, c *call) (answer, error) {

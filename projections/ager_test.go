@@ -71,13 +71,7 @@ func (a *aged) Do(_ context.Context, tenant domain.TenantID, c domain.Command) (
 		return nil, fmt.Errorf("unexpected %T", c)
 	}
 	a.done[tenant]++
-	switch tenant {
-	case "broken":
-		return nil, domain.ErrUnavailable
-	case "gone":
-		return nil, domain.ErrTenantUnknown
-	}
-	return nil, nil
+	return nil, map[domain.TenantID]error{"broken": domain.ErrUnavailable, "gone": domain.ErrTenantUnknown}[tenant]
 }
 
 func (a *aged) times(tenant domain.TenantID) int {

@@ -130,7 +130,7 @@ type shape struct {
 }
 
 func budgetValue(b domain.Budget) string {
-	fixed, err := json.Marshal(shape{Scope: b.Scope, Span: b.Span, Start: b.Window.Start, End: b.Window.End}) //nolint:gosec // apiKey is the id of a key, not the key
+	fixed, err := json.Marshal(shape{Scope: b.Scope, Span: b.Span, Start: b.Window.Start, End: b.Window.End})
 	if err != nil {
 		panic("a scope and a span do not encode: " + err.Error()) // a bug, not an input
 	}

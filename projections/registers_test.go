@@ -29,9 +29,10 @@ func newCounters(t *testing.T) *counters {
 	}
 }
 
-func (c *counters) parsed(t *testing.T, tenant domain.TenantID) domain.State {
+// parsed are the registers of the tenant "a".
+func (c *counters) parsed(t *testing.T) domain.State {
 	t.Helper()
-	s, err := parseRegisters(tenant, c.client.HGetAll(t.Context(), registersKey(tenant)).Val())
+	s, err := parseRegisters("a", c.client.HGetAll(t.Context(), registersKey("a")).Val())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +220,7 @@ func TestRegistersAreWhatTheStreamAmountsTo(t *testing.T) {
 						t.Fatalf("repeated: %s", reply)
 					}
 				}
-				got := c.parsed(t, "a")
+				got := c.parsed(t)
 				for _, at := range []time.Time{now, now.Add(5 * time.Hour), now.Add(24 * time.Hour)} {
 					if g, w := got.Balances(at), s.Balances(at); !sameBalances(g, w) || got.Version != s.Version {
 						t.Fatalf("version %d at %s:\ngot  %+v\nwant %+v", s.Version, at, g, w)
@@ -252,7 +253,7 @@ func TestPartsOfARollingWindowAreExactBeyondWhatLuaCanCount(t *testing.T) {
 		l.do(domain.Settle{Reservation: id, Charged: most, Basis: domain.BasisProvider})
 		l.now = l.now.Add(20 * time.Second)
 	}
-	got, want := c.parsed(t, "a"), l.s
+	got, want := c.parsed(t), l.s
 	for at := l.now; at.Before(l.now.Add(2 * time.Hour)); at = at.Add(17 * time.Second) {
 		if g, w := got.Balances(at), want.Balances(at); !sameBalances(g, w) {
 			t.Fatalf("at %s:\ngot  %+v\nwant %+v", at, g, w)
@@ -295,7 +296,7 @@ func TestOlderSnapshotNeverReplacesNewerRegisters(t *testing.T) {
 		if err := c.put(t.Context(), step.s, step.force); err != nil {
 			t.Fatal(err)
 		}
-		if got := c.parsed(t, "a").Version; got != step.want {
+		if got := c.parsed(t).Version; got != step.want {
 			t.Errorf("registers at %d after putting %d (force %v), want %d", got, step.s.Version, step.force, step.want)
 		}
 	}
@@ -316,7 +317,7 @@ func TestKeyOfAnotherTypeIsReplaced(t *testing.T) {
 	if reply := c.sent(t, runOf(all)); reply != replyGap {
 		t.Errorf("apply: %s", reply)
 	}
-	if err := c.put(t.Context(), last, false); err != nil || c.parsed(t, "a").Version != last.Version {
+	if err := c.put(t.Context(), last, false); err != nil || c.parsed(t).Version != last.Version {
 		t.Errorf("put: %v", err)
 	}
 }
