@@ -66,32 +66,46 @@ local function plus(a, b)
   redis.call('HDEL', key, '+')
   return sum
 end
+local function negative(a)
+  if a == '0' then return a end
+  if string.sub(a, 1, 1) == '-' then return string.sub(a, 2) end
+  return '-' .. a
+end
 local function minus(a, b)
-  if b == '0' then return a end
-  return plus(a, '-' .. b)
+  return plus(a, negative(b))
+end
+local function positive(a)
+  return a ~= '0' and string.sub(a, 1, 1) ~= '-'
 end
 
--- bucket adds to the part of a rolling window that holds a time, and keeps the parts in order.
+-- bucket adds to the part of a rolling window that holds a time, and keeps the parts in order. What is given
+-- back beyond a part's own comes from the parts before it, the newest first.
 local function bucket(r, at, spent, presumed)
-  local width = tonumber(r.length) / 60
-  local number = math.floor(tonumber(at) / width)
-  local kept, added = {}, false
-  local function keep(n, s, p)
-    if s ~= '0' or p ~= '0' then kept[#kept + 1] = string.format('%.0f:%s:%s', n, s, p) end
+  local number = math.floor(tonumber(at) / (tonumber(r.length) / 60))
+  local parts, added = {}, false
+  local function add()
+    parts[#parts + 1] = { n = number, s = spent, p = presumed }
+    added = true
   end
   for n, s, p in string.gmatch(r.buckets, '(%-?%d+):(%-?%d+):(%-?%d+)') do
     n = tonumber(n)
-    if not added and n >= number then
-      added = true
-      if n > number then
-        keep(number, spent, presumed)
-      else
-        s, p = plus(s, spent), plus(p, presumed)
-      end
+    if not added and n > number then add() end
+    if n == number then
+      s, p, added = plus(s, spent), plus(p, presumed), true
     end
-    keep(n, s, p)
+    parts[#parts + 1] = { n = n, s = s, p = p }
   end
-  if not added then keep(number, spent, presumed) end
+  if not added then add() end
+  for i = #parts, 2, -1 do
+    local missing = minus(parts[i].p, parts[i].s)
+    if positive(missing) then
+      parts[i].s, parts[i - 1].s = plus(parts[i].s, missing), minus(parts[i - 1].s, missing)
+    end
+  end
+  local kept = {}
+  for _, part in ipairs(parts) do
+    if part.s ~= '0' or part.p ~= '0' then kept[#kept + 1] = string.format('%.0f:%s:%s', part.n, part.s, part.p) end
+  end
   r.buckets = table.concat(kept, ',')
 end
 
