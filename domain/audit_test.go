@@ -495,18 +495,24 @@ func (a *audit) adjusted(e UsageAdjusted) error {
 			presumed = -h.charged
 		}
 		h.state = holdClosed
-		c.of, c.counts, c.accounts = h.Request, h.at, slices.Clone(h.accounts)
-		for _, id := range slices.Sorted(maps.Keys(a.budgets)) { // budgets that came later, and began with its charge
-			account, ok := a.accounts[a.newest[id]]
-			if ok && int64(account.id) > h.version && account.window.Contains(h.at) && a.budgets[id].Scope.Matches(h.Request) && !slices.Contains(c.accounts, account.id) {
-				c.accounts = append(c.accounts, account.id)
-			}
-		}
+		c.of, c.counts, c.accounts = h.Request, h.at, append(slices.Clone(h.accounts), a.laterAccounts(h)...)
 	}
 	a.adjustments = append(a.adjustments, c)
 	a.move(c.accounts, c.counts, e.Delta, presumed)
 	a.spent(c.accounts)
 	return a.posted(c.accounts, e.Postings, false)
+}
+
+// laterAccounts are those of budgets that came after a reservation, and began with its charge.
+func (a *audit) laterAccounts(h *hold) []AccountID {
+	var accounts []AccountID
+	for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
+		account, ok := a.accounts[a.newest[id]]
+		if ok && int64(account.id) > h.version && account.window.Contains(h.at) && a.budgets[id].Scope.Matches(h.Request) && !slices.Contains(h.accounts, account.id) {
+			accounts = append(accounts, account.id)
+		}
+	}
+	return accounts
 }
 
 func (a *audit) find(id ReservationID) *hold {
