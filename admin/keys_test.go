@@ -72,7 +72,7 @@ func TestARotatedKeysOldSecretWorksUntilItsGraceEnds(t *testing.T) {
 	got := s.must(http.StatusOK, "POST", at, `{"graceSeconds":3600}`)
 	renewed := read[key](t, got)
 	if _, ok := apikey.Parse(renewed.Key); !ok || renewed.Key == old.Key || renewed.ID != old.ID || renewed.Name != "search" ||
-		renewed.Prefix != renewed.Key[:12] || renewed.Tags["team"] != "search" || time.Until(*renewed.OldUntil) < 59*time.Minute {
+		renewed.Prefix != renewed.Key[:12] || renewed.Tags["team"] != "search" || renewed.Models != nil || time.Until(*renewed.OldUntil) < 59*time.Minute {
 		t.Fatalf("rotated %s", got.body)
 	}
 	byHash := func(secret string) (eventstore.KeyRecord, error) {

@@ -124,6 +124,9 @@ func viewKey(k domain.Key) keyView {
 	if tags == nil {
 		tags = map[string]string{}
 	}
+	if len(k.Models) == 0 {
+		k.Models = nil // as the tables do not tell from an empty list
+	}
 	return keyView{
 		ID: k.ID, Name: k.Name, Prefix: k.Prefix, CreatedAt: k.CreatedAt.UTC(),
 		ExpiresAt: utc(k.ExpiresAt), RevokedAt: utc(k.RevokedAt), Suspended: k.Suspended, Models: k.Models, Tags: tags,
