@@ -87,7 +87,7 @@ func (s *stage) unrest(ctx context.Context) ([]string, error) {
 func (s *stage) registersBehind(ctx context.Context) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `select h.tenant_id, h.version::text, coalesce(a.account_id::text, ''), coalesce(concat_ws('|', a.version, a.period,
 			(extract(epoch from a.win_start) * 1000000)::bigint, (extract(epoch from a.win_end) * 1000000)::bigint,
-			a.limit_nano, a.settled, a.held, a.presumed, a.budget_id), '')
+			a.limit_nano, a.settled, a.held, a.presumed, 0, 0, '', a.budget_id), '')
 		from tenant_head h left join account a using (tenant_id) order by 1`)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func (s *stage) registersBehind(ctx context.Context) ([]string, error) {
 		}
 		hash, read := hashes[tenant]
 		if !read {
-			if hash, err = s.client.HGetAll(ctx, "bg:{"+tenant+"}:accounts").Result(); err != nil {
+			if hash, err = s.client.HGetAll(ctx, "bg:{"+tenant+"}:balances").Result(); err != nil {
 				return nil, err
 			}
 			hashes[tenant] = hash
