@@ -24,6 +24,10 @@ func TestLengthsAreWholeMinutesHoursOrDays(t *testing.T) {
 			t.Errorf("%q: got %s, %v; want %s", text, got, err, want.text)
 		}
 	}
+	var kept Length
+	if err := kept.UnmarshalText([]byte("1x")); !errors.Is(err, ErrInvalid) {
+		t.Errorf("read: %v", err)
+	}
 	for _, text := range []string{"", "m", "1", "0m", "-1m", "+1m", "1s", "1w", "1M", "1.5h", "1h30m", "367d", "8785h", "527041m", " 1m", "1m ", "9999999m", "12345678m", "1_0m", "१m"} {
 		if got, err := ParseLength(text); !errors.Is(err, ErrInvalid) || got != 0 {
 			t.Errorf("%q: got %s, %v; want ErrInvalid", text, got, err)
