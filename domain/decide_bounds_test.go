@@ -61,6 +61,16 @@ func TestBounds(t *testing.T) {
 		{"64 commands at once", nil, All{Commands: slices.Repeat([]Command{budget(Monthly, "1")}, 64)}, nil},
 		{"65 commands at once", nil, All{Commands: slices.Repeat([]Command{budget(Monthly, "1")}, 65)}, ErrInvalid},
 		{
+			"four billions spent",
+			[]any{budget(Total, "1"), adjust("1000000000", "", "1"), adjust("1000000000", "", "2"), adjust("1000000000", "", "3")},
+			adjust("1000000000", "", "4"), nil,
+		},
+		{
+			"more than four billions spent",
+			[]any{budget(Total, "1"), adjust("1000000000", "", "1"), adjust("1000000000", "", "2"), adjust("1000000000", "", "3"), adjust("1000000000", "", "4")},
+			adjust("0.000000001", "", "5"), ErrAmount,
+		},
+		{
 			"holds of four billions on a new budget",
 			[]any{reserve("a", "1000000000"), reserve("b", "1000000000"), reserve("c", "1000000000"), reserve("d", "1000000000")},
 			budget(Monthly, "10"), nil,
