@@ -14,6 +14,9 @@ TIMEOUT ?= 15m
 # The packages of `make test`.
 PKG ?= ./...
 # How long each target of `make fuzz` runs, and part of its name; also the length of `make chaos`.
+# How many histories `make laws` runs. Half of them have a store beside that forgets what is closed, in parallel.
+HISTORIES ?= 100000
+# How long each target of `make fuzz` runs, and part of its name.
 T ?= 30s
 FUZZ ?=
 # What decides the faults of `make chaos`; empty takes one from the clock.
@@ -42,6 +45,10 @@ build: ## build bin/budgetguard
 test: deps ## all tests, with real Postgres and Redis (PKG=./domain/... for some)
 	@test -n '$(RACE)' || echo 'test: no C compiler, so without the race detector' >&2
 	$(GO) test $(RACE) -shuffle=on -timeout $(TIMEOUT) -p $(P) $(PKG)
+
+.PHONY: laws
+laws: ## the ledger's laws in HISTORIES=100000 random histories, without the race detector
+	RAPID_CHECKS=$$(($(HISTORIES) / 2)) $(GO) test -count=1 -timeout $(TIMEOUT) ./domain -run TestLawsHoldInEveryHistory
 
 .PHONY: test-clients
 test-clients: deps ## slower tests with the real client libraries (build tag "clients")
@@ -76,7 +83,7 @@ migrate: build ## bring the database at DATABASE_URL (or MIGRATE_DATABASE_URL) u
 	@$(BIN) migrate $(ARGS)
 
 .PHONY: verify
-verify: ## what CI runs: lint and test
+verify: ## what CI runs: lint, test and laws
 	@.ci/run
 
 .PHONY: clean

@@ -141,8 +141,8 @@ func (s *State) AdoptAttempt(a Attempt) { s.Attempts[a.AttemptKey] = a }
 // key stands for the newest request that used it: an older one can still be open when the key's life is over.
 func (s *State) attempt(r Recorded) {
 	a, ok := AttemptAfter(r)
-	if !ok || a.State == AttemptHeld {
-		return // AdoptReservation has it
+	if !ok {
+		return
 	}
 	before, known := s.Attempts[a.AttemptKey]
 	same := known && before.Reservation == a.Reservation

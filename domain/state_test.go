@@ -21,13 +21,46 @@ func TestACloneSharesNothingThatEvolveChanges(t *testing.T) {
 	t.Parallel()
 	st := newStage(t)
 	mustDo(t, st, issue("k"), budget(Monthly, "10"), budget(Daily, "9"), reserve("r", "1"), reserve("q", "1"), presume("q"))
-	clone, again := st.state.Clone(), st.state.Clone()
+	mustDo(t, st, keyed("i", "i", "f", ""), alerted(rolling("10", time.Hour), half), reserve("o", "6"), settle("o", "6"))
+	st.bring("o")
+	clone, again := st.state.Clone(), NewState("acme")
+	for _, r := range st.log {
+		again = Evolve(again, r)
+	}
+	again.Closed = map[ReservationID]Reservation{"o": st.state.Closed["o"]}
 	mustDo(
-		t, st, RevokeKey{ID: "k"}, budget(Monthly, "20"), reserve("p", "1"), settle("r", "1"), settle("q", "0"),
-		RetireBudget{ID: "daily"}, "2027-01-01", reserve("o", "1"), moveTo("Asia/Tokyo"), SetRateLimit{PerMin: perMin(1)},
+		t, st, RevokeKey{ID: "k"}, issue("l"), settle("i", "0"), adjust("-1", "o", "j"), RaiseBudget{ID: "monthly", By: 1}, budget(Monthly, "20"), reserve("p", "1"), settle("r", "1"), settle("q", "0"),
+		RetireBudget{ID: "daily"}, "2027-01-01", reserve("n", "1"), moveTo("Asia/Tokyo"), SetRateLimit{PerMin: perMin(1)},
 	)
+	st.state.ForgetClosed()
 	if !sameState(clone, again) {
 		t.Errorf("the clone became\n%+v\nit was\n%+v", clone, again)
+	}
+}
+
+func TestAClosedReservationIsThereUntilItIsForgotten(t *testing.T) {
+	t.Parallel()
+	st := newStage(t)
+	mustDo(t, st, budget(Monthly, "10"), reserve("r", "2"), keyed("q", "i", "f", ""))
+	old := *st.state.Accounts[3] // with reservations open on it
+	mustDo(t, st, settle("r", "1"), settle("q", "1"), "2026-12-01", reserve("p", "1"))
+	if _, ok := st.state.Accounts[3]; ok {
+		t.Fatal("the old account is there")
+	}
+	old.Held, old.Settled = 0, usd("2")
+	st.state.AdoptClosed(Reservation{Request: Request{Reservation: "r"}, At: at("2026-11-22T10:00"), Accounts: []AccountID{3}}, []Account{old})
+	mustDo(t, st, adjust("-1", "r", "j"), "2027-01-01", reserve("o", "1"))
+	if a := st.state.Accounts[3]; a == nil || a.Settled != usd("1") || len(st.state.Closed) != 1 {
+		t.Errorf("adjusted: %+v", a)
+	}
+	st.state.ForgetClosed()
+	if _, ok := st.state.Accounts[3]; ok || len(st.state.Closed)+len(st.state.Presumed) != 0 || len(st.state.Attempts) != 0 {
+		t.Errorf("not forgotten: %+v", st.state)
+	}
+	old.Presumed = usd("1")
+	st.state.AdoptPresumption(Presumption{Reservation: Reservation{Request: Request{Reservation: "r"}, Accounts: []AccountID{3}}}, []Account{old})
+	if st.state.ForgetPresumption("r"); st.state.Accounts[3] != nil {
+		t.Error("its account outlives a presumption that was forgotten")
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 // ErrInvalid; so is a share above what fits, and which shares make sense is for Decide to say.
 func ParseThreshold(text string) (Threshold, error) {
 	whole, fraction, _ := strings.Cut(text, ".")
-	if len(text) > maxThresholdText || len(fraction) > thresholdPlaces {
+	if whole+fraction == "" || len(text) > maxThresholdText || len(fraction) > thresholdPlaces {
 		return 0, invalidShare()
 	}
 	ppm, err := strconv.ParseUint(whole+fraction+strings.Repeat("0", thresholdPlaces-len(fraction)), 10, 63)

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 )
 
@@ -30,6 +31,16 @@ func TestThresholdsAreWrittenShortAndExact(t *testing.T) {
 	for ppm, want := range map[Threshold]string{0: "0", 1: "0.000001", 100_000: "0.1", 800_000: "0.8", 1_000_000: "1", 1_500_000: "1.5", 10_000_000: "10"} {
 		if got, err := ppm.MarshalJSON(); err != nil || string(got) != want {
 			t.Errorf("%d: %s, want %s (%v)", ppm, got, want, err)
+		}
+	}
+}
+
+func TestSharesThatAreNoneAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", ".", "-1", "+1", "1e1", "0.5.5", "0,5", "0.0000001", "99999999999999999", "18446744073709551616", "١"} {
+		var kept Threshold
+		if got, err := ParseThreshold(text); !errors.Is(err, ErrInvalid) || got != 0 || kept.UnmarshalJSON([]byte(text)) == nil {
+			t.Errorf("%q: got %d, %v; want ErrInvalid", text, got, err)
 		}
 	}
 }
