@@ -16,6 +16,12 @@ PKG ?= ./...
 # How long each target of `make fuzz` runs, and part of its name.
 T ?= 30s
 FUZZ ?=
+# What `make sim` runs: so many seeds from SEED on, each for STEPS. BUG plants one, TRACE=1 prints every step.
+SEED ?= 1
+SEEDS ?= 50
+STEPS ?= 20000
+BUG ?=
+TRACE ?= 0
 # Arguments of `make run` and `make bench`.
 ARGS ?=
 
@@ -56,6 +62,10 @@ fmt: ## format the Go code
 .PHONY: fuzz
 fuzz: deps ## run each fuzz target for T=30s (FUZZ=Amount for those with that in their name)
 	@scripts/fuzz.sh '$(T)' '$(FUZZ)'
+
+.PHONY: sim
+sim: ## simulate gateways, database and provider for SEEDS=50 seeds of STEPS=20000 (SEED=1 is the first)
+	@$(GO) run ./internal/sim/simulate -seed $(SEED) -seeds $(SEEDS) -steps $(STEPS) -bug '$(BUG)' -trace=$(TRACE)
 
 .PHONY: bench
 bench: deps ## the whole system side by side with a plain proxy, then micro-benchmarks (ARGS="-quick")
