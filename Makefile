@@ -67,6 +67,10 @@ fuzz: deps ## run each fuzz target for T=30s (FUZZ=Amount for those with that in
 sim: ## simulate gateways, database and provider for SEEDS=50 seeds of STEPS=20000 (SEED=1 is the first)
 	@$(GO) run ./internal/sim/simulate -seed $(SEED) -seeds $(SEEDS) -steps $(STEPS) -bug '$(BUG)' -trace=$(TRACE)
 
+.PHONY: sim-bugs
+sim-bugs: ## plant every seeded bug and print which seed of the simulation finds it
+	@$(GO) run ./internal/sim/simulate -seeds $(SEEDS) -steps $(STEPS) -bugs
+
 .PHONY: bench
 bench: deps ## the whole system side by side with a plain proxy, then micro-benchmarks (ARGS="-quick")
 	$(GO) run ./internal/bench $(ARGS)

@@ -66,7 +66,7 @@ func (g *gateway) serve() {
 	}
 	w.calls = append(w.calls, c)
 	w.byID[c.reservation] = c
-	_, err := g.do(c.tenant, reserveOf(c), w.callersPatience())
+	err := g.do(c.tenant, reserveOf(c), w.callersPatience())
 	if w.bug == forwardBeforeCommit {
 		err = nil
 	}
@@ -133,7 +133,7 @@ func (g *gateway) forward(c *call) {
 }
 
 func (g *gateway) release(c *call, reason string) {
-	if _, err := g.do(c.tenant, domain.Release{Reservation: c.reservation, Reason: reason}, closingPatience); err == nil {
+	if err := g.do(c.tenant, domain.Release{Reservation: c.reservation, Reason: reason}, closingPatience); err == nil {
 		c.released = true
 	} else {
 		g.world.checkClosing(c, err)
@@ -142,7 +142,7 @@ func (g *gateway) release(c *call, reason string) {
 
 func (g *gateway) presume(c *call) {
 	w := g.world
-	if _, err := g.do(c.tenant, domain.SettlePresumed{Reservation: c.reservation, Reason: "upstream_broken"}, closingPatience); err != nil {
+	if err := g.do(c.tenant, domain.SettlePresumed{Reservation: c.reservation, Reason: "upstream_broken"}, closingPatience); err != nil {
 		w.checkClosing(c, err)
 	}
 }
@@ -154,7 +154,7 @@ const closingPatience = time.Hour
 func (g *gateway) settle(c *call) {
 	w := g.world
 	s := domain.Settle{Reservation: c.reservation, Charged: c.billed, Basis: domain.BasisProvider, Usage: domain.Usage{Completion: int64(c.billed)}, Reason: "answered"}
-	_, err := g.do(c.tenant, s, closingPatience)
+	err := g.do(c.tenant, s, closingPatience)
 	if err == nil {
 		c.evidenced = true
 		w.stats.Settled++

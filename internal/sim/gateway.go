@@ -85,12 +85,11 @@ func (g *gateway) crash() {
 	g.procs, g.ledger = nil, nil
 }
 
-// do carries out a command as proxy does: it waits for the answer, and leaves after patience. The second
-// result is false if the answer never came.
-func (g *gateway) do(tenant domain.TenantID, c domain.Command, patience time.Duration) ([]domain.Recorded, error) {
+// do carries out a command as proxy does: it waits for the answer, and leaves after patience.
+func (g *gateway) do(tenant domain.TenantID, c domain.Command, patience time.Duration) error {
 	p, err := g.ledger.Submit(tenant, c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var records []domain.Recorded
 	var answered error
@@ -99,14 +98,14 @@ func (g *gateway) do(tenant domain.TenantID, c domain.Command, patience time.Dur
 		records, yes, answered = p.Poll()
 		return yes
 	}, patience)
+	if !done && p.Abandon() {
+		return errLeft
+	}
 	if !done {
-		if p.Abandon() {
-			return nil, errLeft
-		}
 		records, _, answered = p.Poll()
 	}
 	g.world.checkAnswer(tenant, c, records, answered)
-	return records, answered
+	return answered
 }
 
 // errLeft says that the caller did not wait for the answer.

@@ -32,10 +32,10 @@ type modelTenant struct {
 }
 
 type modelAccount struct {
-	budget                               domain.BudgetID
-	window                               domain.Window
-	limit, highest                       domain.Amount // highest: the limit was at most
-	held, settled, presumed, billed, use domain.Amount
+	budget                          domain.BudgetID
+	window                          domain.Window
+	limit, highest                  domain.Amount // highest: the limit was at most
+	held, settled, presumed, billed domain.Amount
 }
 
 type modelReservation struct {
@@ -387,7 +387,7 @@ func (w *world) checkCall(c *call) {
 		if c.forwarded {
 			w.fail("%s was forwarded and is in no stream", c.reservation)
 		}
-	case c.refused && survived && res.state != isReleased && !(res.state == isSettled && res.charged == 0):
+	case c.refused && survived && res.state != isReleased && (res.state != isSettled || res.charged != 0):
 		w.fail("the caller of %s heard no, and it was neither left out nor given back", c.reservation)
 	case c.evidenced && (res.state != isSettled || res.charged != c.billed):
 		w.fail("%s was settled with %s and is charged %s", c.reservation, c.billed, res.charged)

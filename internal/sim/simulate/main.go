@@ -29,6 +29,9 @@ func main() {
 // errViolated says that a run failed; what and how to repeat it was printed.
 var errViolated = errors.New("a seed violates what must hold")
 
+// errMissed says that the simulation is too weak.
+var errMissed = errors.New("a planted bug was not found")
+
 // simulation is the command.
 type simulation struct {
 	out io.Writer
@@ -36,7 +39,7 @@ type simulation struct {
 
 	first        uint64
 	seeds, steps int
-	trace        bool
+	trace, bugs  bool
 	bug          string
 }
 
@@ -46,9 +49,13 @@ func (s *simulation) run(args []string) error {
 	flags.IntVar(&s.seeds, "seeds", 50, "how many seeds")
 	flags.IntVar(&s.steps, "steps", 20_000, "steps of each seed")
 	flags.BoolVar(&s.trace, "trace", false, "print every step of the first seed")
+	flags.BoolVar(&s.bugs, "bugs", false, "plant every bug in turn and print which seed finds it")
 	flags.StringVar(&s.bug, "bug", "", "plant this bug, by its name")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if s.bugs {
+		return s.findBugs()
 	}
 	if s.trace {
 		s.seeds = 1
@@ -61,6 +68,22 @@ func (s *simulation) run(args []string) error {
 	_, _ = fmt.Fprintf(s.out, "%+v\n", total.Stats)
 	if failed {
 		return errViolated
+	}
+	return nil
+}
+
+// findBugs prints the table of docs/reliability.md.
+func (s *simulation) findBugs() error {
+	var found []sim.Found
+	missed := false
+	for _, b := range sim.Bugs() {
+		f, ok := sim.Find(b, s.seeds, s.steps)
+		missed = missed || !ok
+		found = append(found, f)
+	}
+	_, _ = io.WriteString(s.out, sim.Table(found))
+	if missed {
+		return errMissed
 	}
 	return nil
 }
