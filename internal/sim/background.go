@@ -54,7 +54,9 @@ func (w *world) relay() {
 	for {
 		w.pause(w.rnd.between(5*time.Millisecond, 50*time.Millisecond))
 		w.suspend(never30Days(w.elapsed), func() bool { return len(w.db.outbox) > 0 && w.down <= w.elapsed })
+		w.publishing = true
 		w.db.relayOnce(w)
+		w.publishing = false
 	}
 }
 
@@ -181,6 +183,9 @@ func (w *world) apply(r domain.Recorded) {
 		old := h.accounts[p.Account]
 		if newer := r.Version > old.version; newer || w.bug == olderWins {
 			h.accounts[p.Account] = register{r.Version, p.Limit, p.Held, p.Settled, p.Presumed}
+		}
+		if now := h.accounts[p.Account].version; now < old.version {
+			w.fail("%s: the register of account %d went back from version %d to %d", r.Tenant, p.Account, old.version, now)
 		}
 	}
 	switch {
@@ -383,7 +388,11 @@ func (w *world) harm() {
 			w.note("the stream is trimmed")
 			clear(w.stream.queues[:])
 		case 10:
+			w.Until(func() bool { return w.publishing }, time.Second)
+			w.pause(w.rnd.between(0, 4*time.Millisecond))
+			w.note("the relay dies")
 			w.kill(w.relaying)
+			w.publishing = false
 			w.relaying = w.spawn("relay", nil, w.relay)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // steps of one seed, in these tests: a few storms, each with its rest.
-const steps = 12_000
+const steps = 6_000
 
 func TestEverySeedHoldsWhatMustHold(t *testing.T) {
 	t.Parallel()

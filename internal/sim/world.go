@@ -82,17 +82,19 @@ type world struct {
 	redis    map[domain.TenantID]*registers
 	usage    *usageLedger
 	relaying *proc
-	model    *model
-	tenants  []domain.TenantID
-	budgets  []budget
-	calls    []*call
-	byID     map[domain.ReservationID]*call
-	quiet    bool
-	since    time.Duration // it is quiet
-	pending  int           // what is still to come: answers of the provider, invoices, late originals, requests
-	stats    Stats
-	memory   map[domain.ReservationID]domain.Presumption // of a seeded bug
-	begun    bool
+	// publishing tells whether the relay is between reading the outbox and deleting from it.
+	publishing bool
+	model      *model
+	tenants    []domain.TenantID
+	budgets    []budget
+	calls      []*call
+	byID       map[domain.ReservationID]*call
+	quiet      bool
+	since      time.Duration // it is quiet
+	pending    int           // what is still to come: answers of the provider, invoices, late originals, requests
+	stats      Stats
+	memory     map[domain.ReservationID]domain.Presumption // of a seeded bug
+	begun      bool
 }
 
 // Run simulates until the steps are done or something is violated.
