@@ -147,7 +147,7 @@ func (b Bug) execute(w *world) executor {
 		return rewrite(settleInNewest)
 	case forgetUndo:
 		return func(s domain.State, c domain.Command, now time.Time) (domain.State, []domain.Recorded, error) {
-			if r, ok := c.(domain.Release); ok && r.Reason == "never_dispatched" {
+			if r, ok := c.(domain.Release); ok && r.Reason == domain.ReleasedNeverDispatched {
 				return s, nil, nil
 			}
 			return domain.Execute(s, c, now)

@@ -77,7 +77,7 @@ func (g *gateway) serve() {
 	}
 	w.stats.Granted++
 	if w.rnd.chance(20) { // the client has gone, so nothing is forwarded
-		g.release(c, "never_dispatched")
+		g.release(c, domain.ReleasedNeverDispatched)
 		return
 	}
 	g.forward(c)
@@ -120,12 +120,12 @@ func (g *gateway) forward(c *call) {
 	done := w.Until(func() bool { return answer.came }, upstreamPatience)
 	switch {
 	case done && answer.refused: // a status that is never billed is proof
-		g.release(c, "upstream_refused")
+		g.release(c, domain.ReleasedStatus+"400")
 	case done && answer.whole:
 		c.seen = true
 		g.settle(c)
 	case w.bug == releaseUnknown:
-		g.release(c, "upstream_broken")
+		g.release(c, domain.ReleasedNotSent)
 	case w.bug == forgetOnError:
 	default: // cut, or it takes too long: it may be billed
 		g.presume(c)

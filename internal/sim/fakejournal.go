@@ -43,7 +43,7 @@ type Database struct {
 
 // flaws switch guards of the database off.
 type flaws struct {
-	noCheck, noCompare, noFence, noSkew, noRatchet bool
+	noCheck, noCompare, noFence, noSkew, noRatchet, noFresh bool
 }
 
 type outboxRow struct {
@@ -126,6 +126,10 @@ func (d *Database) release(s *session) {
 func (d *Database) stage(s *session, appends []lanes.Append) ([]*change, time.Time, error) {
 	appends = slices.Clone(appends)
 	slices.SortFunc(appends, func(a, b lanes.Append) int { return strings.Compare(string(a.Tenant), string(b.Tenant)) })
+	used := map[domain.TenantID]bool{} // as seen before any lock is waited for
+	for _, a := range appends {
+		used[a.Tenant] = d.table(a.Tenant).used(a) && !d.flaws.noFresh
+	}
 	var won []lanes.Append
 	for _, a := range appends {
 		t := d.table(a.Tenant)
@@ -135,7 +139,7 @@ func (d *Database) stage(s *session, appends []lanes.Append) ([]*change, time.Ti
 		if err := d.acquire(s, t); err != nil {
 			return nil, time.Time{}, err
 		}
-		if t.expects(a, d.flaws) {
+		if t.expects(a, d.flaws) && !used[a.Tenant] {
 			t.lock = s
 			won = append(won, a)
 		}
@@ -466,6 +470,31 @@ func (l *locked) Presumption(_ context.Context, state *domain.State, id domain.R
 		l.rows.adopt(state, id)
 		return nil
 	})
+}
+
+// Closed implements lanes.Locked.
+func (l *locked) Closed(_ context.Context, state *domain.State, id domain.ReservationID) error {
+	return l.statement("closed", func() error {
+		l.rows.adoptClosed(state, id)
+		return nil
+	})
+}
+
+// Attempt implements lanes.Locked.
+func (l *locked) Attempt(_ context.Context, state *domain.State, key domain.AttemptKey) error {
+	return l.statement("attempt", func() error {
+		l.rows.adoptAttempt(state, key)
+		return nil
+	})
+}
+
+// Past implements lanes.Locked.
+func (l *locked) Past(_ context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
+	err := l.statement("past", func() error {
+		past = l.rows.past(state, past)
+		return nil
+	})
+	return past, err
 }
 
 // Append implements lanes.Locked.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -36,6 +37,7 @@ type modelAccount struct {
 	window                          domain.Window
 	limit, highest                  domain.Amount // highest: the limit was at most
 	held, settled, presumed, billed domain.Amount
+	seed                            domain.Amount // what was settled for good before the account was
 }
 
 type modelReservation struct {
@@ -104,9 +106,7 @@ func (m *model) commit(tenant domain.TenantID, records []domain.Recorded, at tim
 		t.hashes = append(t.hashes, r.Hash)
 		m.judge(t, r)
 		t.state = domain.Evolve(t.state, r)
-		for id := range t.state.Presumed {
-			t.state.ForgetPresumption(id)
-		}
+		t.state.ForgetClosed()
 	}
 	m.compare(tenant, t, records)
 }
@@ -172,7 +172,7 @@ func (m *model) opened(t *modelTenant, r domain.Recorded, e domain.WindowOpened)
 	limit, live := t.budgets[e.Budget]
 	before := t.accounts[t.newest[e.Budget]]
 	switch {
-	case !live || limit != e.Limit || int64(e.Account) != r.Version || e.Held != 0 || e.Settled != 0:
+	case !live || limit != e.Limit || int64(e.Account) != r.Version || e.Held < 0 || e.Settled < 0:
 		m.world.fail("%s: version %d opens a window that is none: %+v", r.Tenant, r.Version, e)
 	case !window.Contains(r.Time):
 		m.world.fail("%s: version %d at %s opens the window %s to %s", r.Tenant, r.Version, r.Time, e.Start, e.End)
@@ -180,7 +180,13 @@ func (m *model) opened(t *modelTenant, r domain.Recorded, e domain.WindowOpened)
 		m.world.fail("%s: version %d opens a window that overlaps the one before", r.Tenant, r.Version)
 	}
 	t.newest[e.Budget] = e.Account
-	t.accounts[e.Account] = &modelAccount{budget: e.Budget, window: window, limit: e.Limit, highest: e.Limit}
+	t.accounts[e.Account] = &modelAccount{budget: e.Budget, window: window, limit: e.Limit, highest: e.Limit, held: e.Held, settled: e.Settled, presumed: e.Presumed, seed: e.Settled}
+	for _, id := range e.Adopted {
+		if res := t.reservations[id]; res != nil {
+			res.accounts = append(res.accounts, e.Account)
+			t.accounts[e.Account].seed -= res.charged
+		}
+	}
 }
 
 func (m *model) reserved(t *modelTenant, r domain.Recorded, e domain.UsageReserved) {
@@ -212,12 +218,12 @@ func (m *model) reserved(t *modelTenant, r domain.Recorded, e domain.UsageReserv
 // closed judges an event that ends a reservation, or corrects how it ended.
 func (m *model) closed(t *modelTenant, r domain.Recorded, id domain.ReservationID, from lifeState, charged domain.Amount, postings []domain.Posting, more bool) {
 	res := t.reservations[id]
-	if res == nil || res.state != from {
+	if res == nil || (res.state != from && (from != isPresumed || res.state != isReleased)) {
 		m.world.fail("%s: version %d is a %s of %s, which is not in the state for it", r.Tenant, r.Version, domain.TypeOf(r.Event), id)
 		return
 	}
 	held := -res.amount
-	if from == isPresumed {
+	if from != isOpen {
 		held = 0
 	}
 	m.post(t, r, postings, res.accounts, held, charged-res.charged, more)
@@ -304,7 +310,7 @@ func (m *model) compare(tenant domain.TenantID, t *modelTenant, records []domain
 		if id, ok := reservationOf(r.Event); ok {
 			_, open := rows.holds[id]
 			_, presumed := rows.presumed[id]
-			if res := t.reservations[id]; res != nil && (open != (res.state == isOpen) || presumed != (res.state == isPresumed)) {
+			if res := t.reservations[id]; res != nil && (open != (res.state == isOpen) || presumed != (res.state == isPresumed || res.state == isReleased)) {
 				m.world.fail("%s: the rows of %s say open %t, presumed %t", tenant, id, open, presumed)
 			}
 		}
@@ -352,8 +358,8 @@ func (w *world) checkSums(tenant domain.TenantID, t *modelTenant) {
 		}
 	}
 	for id, a := range t.accounts {
-		if a.held != held[id] || a.settled != settled[id] {
-			w.fail("%s: account %d has %s held and %s settled; its reservations have %s and %s", tenant, id, a.held, a.settled, held[id], settled[id])
+		if a.held != held[id] || a.settled != a.seed+settled[id] {
+			w.fail("%s: account %d has %s held and %s settled; its reservations have %s and %s", tenant, id, a.held, a.settled, held[id], a.seed+settled[id])
 		}
 	}
 }
@@ -402,9 +408,18 @@ func (w *world) checkCall(c *call) {
 // asText is a state as it can be compared: nothing and an empty list are one.
 func asText(s domain.State) string {
 	s = s.Clone()
-	for id := range s.Presumed {
-		s.ForgetPresumption(id)
+	s.ForgetClosed()
+	s.Used = false // a load does not know
+	// Attempts have keys that JSON cannot have.
+	text := struct {
+		domain.State
+
+		Attempts []domain.Attempt
+	}{State: s}
+	for _, a := range s.Attempts {
+		text.Attempts = append(text.Attempts, a)
 	}
+	slices.SortFunc(text.Attempts, func(a, b domain.Attempt) int { return cmp.Compare(a.Version, b.Version) })
 	if len(s.Budgets) == 0 {
 		s.Budgets = nil
 	}
@@ -413,9 +428,10 @@ func asText(s domain.State) string {
 			s.Budgets[i].AlertsAt = nil
 		}
 	}
-	text, err := json.Marshal(s)
+	text.State = s
+	whole, err := json.Marshal(text)
 	if err != nil {
-		return err.Error()
+		panic(err)
 	}
-	return string(text)
+	return string(whole)
 }

@@ -96,6 +96,24 @@ func (l sharedLocked) Presumption(ctx context.Context, state *domain.State, id d
 	return err
 }
 
+// Closed implements lanes.Locked.
+func (l sharedLocked) Closed(ctx context.Context, state *domain.State, id domain.ReservationID) (err error) {
+	l.shared.do(func() { err = l.locked.Closed(ctx, state, id) })
+	return err
+}
+
+// Attempt implements lanes.Locked.
+func (l sharedLocked) Attempt(ctx context.Context, state *domain.State, key domain.AttemptKey) (err error) {
+	l.shared.do(func() { err = l.locked.Attempt(ctx, state, key) })
+	return err
+}
+
+// Past implements lanes.Locked.
+func (l sharedLocked) Past(ctx context.Context, state *domain.State, past domain.Past) (answer domain.Past, err error) {
+	l.shared.do(func() { answer, err = l.locked.Past(ctx, state, past) })
+	return answer, err
+}
+
 // Append implements lanes.Locked.
 func (l sharedLocked) Append(ctx context.Context, a lanes.Append, after domain.State) (won bool, err error) {
 	l.shared.do(func() { won, err = l.locked.Append(ctx, a, after) })

@@ -1,7 +1,10 @@
 package journaltest
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -198,4 +201,26 @@ func (d *desk) unchanged(what string) {
 	if tail, err := l.Tail(d.t.Context(), d.state.Version, 10); err != nil || len(tail) != 0 {
 		d.t.Errorf("%s: %d events follow, %v", what, len(tail), err)
 	}
+}
+
+// asText is a state as it can be compared: without what is closed, which a load does not bring.
+func asText(tb testing.TB, s domain.State) string {
+	tb.Helper()
+	s = s.Clone()
+	s.ForgetClosed()
+	// Attempts have keys that JSON cannot have.
+	text := struct {
+		domain.State
+
+		Attempts []domain.Attempt
+	}{State: s}
+	for _, a := range s.Attempts {
+		text.Attempts = append(text.Attempts, a)
+	}
+	slices.SortFunc(text.Attempts, func(a, b domain.Attempt) int { return cmp.Compare(a.Version, b.Version) })
+	whole, err := json.Marshal(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(whole)
 }

@@ -1,7 +1,6 @@
 package journaltest
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -203,7 +202,7 @@ func forced(t *testing.T, b *bench) {
 	d.locked(r)
 	d.locked(domain.DefineBudget{ID: "x", Period: domain.Monthly, Limit: 50, Source: domain.SourceAdmin}) // a cut below use
 	top(220)
-	d.locked(domain.Release{Reservation: r.Reservation, Reason: "x"})
+	d.locked(domain.Release{Reservation: r.Reservation, Reason: domain.ReleasedNotSent})
 	top(120)
 }
 
@@ -270,9 +269,7 @@ func lockReads(t *testing.T, b *bench) {
 	if err != nil || hash != d.hash {
 		t.Fatalf("load: %v, hash %x, want %x", err, hash, d.hash)
 	}
-	got, err1 := json.Marshal(state)
-	want, err2 := json.Marshal(d.state)
-	if string(got) != string(want) || err1 != nil || err2 != nil {
+	if got, want := asText(t, state), asText(t, d.state); got != want {
 		t.Errorf("loaded\n%s\nwant\n%s", got, want)
 	}
 	tail, err := l.Tail(t.Context(), 1, 2)
