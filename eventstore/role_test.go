@@ -68,13 +68,23 @@ func TestTheRoleOfTheGuideMayDoAllThatServeAndWorkerDo(t *testing.T) {
 	settled, released, presumed := reserve(10), reserve(20), reserve(30)
 	settled.Idempotency, settled.KeyID = "once", "key"
 	for _, c := range []domain.Command{
-		domain.CreateTenant{Name: "a", Actor: "admin"}, define("day", domain.Daily), define("month", domain.Monthly), rolling,
-		domain.IssueKey{ID: "key", Hash: "h", Actor: "admin"}, domain.RotateKey{ID: "key", Hash: "i", Actor: "admin"},
-		settled, domain.Extend{Reservation: settled.Reservation, Add: 1, TTL: time.Hour}, settle(settled.Reservation, 10),
-		released, domain.Release{Reservation: released.Reservation, Reason: domain.ReleasedNotSent},
-		presumed, domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"}, settle(presumed.Reservation, 5),
-		domain.RaiseBudget{ID: "month", By: 5, Actor: "admin"}, domain.Age{}, domain.RetireBudget{ID: "day", Actor: "admin"},
-		define("week", domain.Weekly), domain.Adjust{Delta: 1, Reason: "x", Idempotency: "i", Actor: "admin"},
+		domain.CreateTenant{Name: "a", Actor: "admin"},
+		define("day", domain.Daily), define("month", domain.Monthly), rolling,
+		domain.IssueKey{ID: "key", Hash: "h", Actor: "admin"},
+		domain.RotateKey{ID: "key", Hash: "i", Actor: "admin"},
+		settled,
+		domain.Extend{Reservation: settled.Reservation, Add: 1, TTL: time.Hour},
+		settle(settled.Reservation, 10),
+		released,
+		domain.Release{Reservation: released.Reservation, Reason: domain.ReleasedNotSent},
+		presumed,
+		domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"},
+		settle(presumed.Reservation, 5),
+		domain.RaiseBudget{ID: "month", By: 5, Actor: "admin"},
+		domain.Age{},
+		domain.RetireBudget{ID: "day", Actor: "admin"},
+		define("week", domain.Weekly),
+		domain.Adjust{Delta: 1, Reason: "x", Idempotency: "i", Actor: "admin"},
 	} {
 		do(t, l, tenant, c)
 	}

@@ -378,8 +378,22 @@ func (t *tables) used(a lanes.Append) bool {
 	return false
 }
 
-// define keeps what the events define. after is the state they lead to.
-func (c *change) define(after domain.State) {
+// define keeps what the events define. after is the state they lead to. It refuses the id of a budget that had
+// windows before it was defined.
+func (c *change) define(t *tables, after domain.State) error {
+	for _, r := range c.records {
+		e, ok := r.Event.(domain.BudgetDefined)
+		if !ok {
+			continue
+		}
+		for _, accounts := range []map[domain.AccountID]domain.Account{t.accounts, c.accounts} {
+			for id, a := range accounts {
+				if a.Budget == e.Budget && int64(id) < r.Version {
+					return refuse("budget %s had windows before, and was retired", e.Budget)
+				}
+			}
+		}
+	}
 	name, zone, rate, suspended, created := after.Name, after.Zone, after.RateLimit, after.Suspended, after.CreatedAt
 	c.defines = func(t *tables) {
 		t.name, t.zone, t.rateLimit, t.suspended, t.createdAt = name, zone, rate, suspended, created
@@ -387,6 +401,7 @@ func (c *change) define(after domain.State) {
 			t.define(r)
 		}
 	}
+	return nil
 }
 
 // define moves the definitions by one event.

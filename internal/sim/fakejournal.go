@@ -504,9 +504,8 @@ func (l *locked) Append(_ context.Context, a lanes.Append, after domain.State) (
 		if err != nil || len(l.changes) == 0 {
 			return err
 		}
-		l.changes[0].define(after)
 		won = true
-		return nil
+		return l.changes[0].define(l.rows, after)
 	})
 	return won && err == nil, err
 }

@@ -3,6 +3,7 @@ package journaltest
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -100,14 +101,32 @@ func (d *desk) now() time.Time {
 // decide is the append of commands, and the state after it.
 func (d *desk) decide(at time.Time, commands ...domain.Command) (lanes.Append, domain.State) {
 	d.t.Helper()
+	return d.decideUnder(nil, at, commands...)
+}
+
+// decideUnder is decide, with the answers of a lock to what the decision asks.
+func (d *desk) decideUnder(l lanes.Locked, at time.Time, commands ...domain.Command) (lanes.Append, domain.State) {
+	d.t.Helper()
 	a, s := d.head(), d.state.Clone()
 	for _, c := range commands {
-		var records []domain.Recorded
-		var err error
-		if s, records, err = domain.Execute(s, c, at); err != nil {
+		next, records, err := domain.Execute(s, c, at)
+		if needed := new(domain.PastNeededError); l != nil && errors.As(err, &needed) {
+			answer, asked := l.Past(d.t.Context(), &s, needed.Past)
+			if asked != nil {
+				d.t.Fatalf("ask for the past: %v", asked)
+			}
+			next, records, err = domain.Execute(s, domain.Informed{Command: c, Past: []domain.Past{answer}}, at)
+		}
+		if err != nil {
 			d.t.Fatalf("%T: %v", c, err)
 		}
+		s = next
 		a.Records = append(a.Records, records...)
+	}
+	for _, account := range s.Accounts {
+		if account.Duration != 0 {
+			a.Rolling = append(a.Rolling, *account)
+		}
 	}
 	d.link(&a)
 	return a, s
@@ -152,7 +171,7 @@ func (d *desk) locked(c domain.Command) {
 	l, unlock := d.lock()
 	defer unlock()
 	d.fence = l.Head().Fence
-	a, after := d.decide(l.Head().Sample.At, c)
+	a, after := d.decideUnder(l, l.Head().Sample.At, c)
 	won, err := l.Append(d.t.Context(), a, after)
 	if err != nil || !won {
 		d.t.Fatalf("%T under the lock: won %t, %v", c, won, err)

@@ -31,6 +31,16 @@ func Exercise(t *testing.T, open func(testing.TB) lanes.Journal) {
 		{"the lock keeps others out", lockExcludes},
 		{"a fence makes what was decided before it lose", fence},
 		{"a fence comes before a head", fenceFirst},
+		{"a hold is extended", extensions},
+		{"what was released can still cost", releases},
+		{"an idempotency key is used once", attempts},
+		{"an idempotency key outlives what it paid for by a week", attemptLife},
+		{"a rolling account has parts", rolling},
+		{"a budget that comes later counts what was before", adoption},
+		{"the past is told by scope and window", past},
+		{"what is closed is told", closed},
+		{"definitions are kept", definitions},
+		{"thresholds are remembered", thresholds},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, b) })
 	}
