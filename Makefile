@@ -19,8 +19,13 @@ HISTORIES ?= 100000
 # How long each target of `make fuzz` runs, and part of its name.
 T ?= 30s
 FUZZ ?=
-# What decides the faults of `make chaos`; empty takes one from the clock.
+# What decides the faults of `make chaos` (empty takes one from the clock), and the first seed of `make sim`.
 SEED ?=
+# `make sim` runs so many seeds, each for STEPS. BUG plants one, TRACE=1 prints every step.
+SEEDS ?= 50
+STEPS ?= 20000
+BUG ?=
+TRACE ?= 0
 # Arguments of `make run` and `make bench`.
 ARGS ?=
 
@@ -69,6 +74,14 @@ fuzz: deps ## run each fuzz target for T=30s (FUZZ=Amount for those with that in
 .PHONY: chaos
 chaos: deps ## break the whole system for T=60s (SEED=n repeats a run, ARGS="-keep" keeps its logs)
 	$(GO) run ./internal/chaos -t '$(if $(filter file,$(origin T)),60s,$(T))' $(if $(SEED),-seed '$(SEED)') $(ARGS)
+
+.PHONY: sim
+sim: ## simulate gateways, database and provider for SEEDS=50 seeds of STEPS=20000 (SEED=1 is the first)
+	@$(GO) run ./internal/sim/simulate -seed $(if $(SEED),$(SEED),1) -seeds $(SEEDS) -steps $(STEPS) -bug '$(BUG)' -trace=$(TRACE)
+
+.PHONY: sim-bugs
+sim-bugs: ## plant every seeded bug and print which seed of the simulation finds it
+	@$(GO) run ./internal/sim/simulate -seeds $(SEEDS) -steps $(STEPS) -bugs
 
 .PHONY: bench
 bench: deps ## the whole system side by side with a plain proxy, then micro-benchmarks (ARGS="-quick")

@@ -407,6 +407,10 @@ func (c *columns) addAttempts(tenant string, records []domain.Recorded) {
 				holders[a.AttemptKey] = -1
 			}
 		case touched && i >= 0 && !takes: // the key pays for another request by now
+		case touched && i >= 0: // the life of the request before is over; one statement writes a row once
+			c.attempts.fingerprint[i], c.attempts.reservation[i] = a.Fingerprint, string(a.Reservation)
+			c.attempts.version[i], c.attempts.at[i] = a.Version, a.At
+			c.attempts.state[i], c.attempts.charged[i] = string(a.State), int64(a.Charged)
 		default:
 			holders[a.AttemptKey] = c.addAttempt(tenant, a, takes && !touched)
 		}

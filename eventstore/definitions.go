@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
 )
 
 // define moves the definition tables with the administrative events of a turn, in its transaction.
@@ -55,7 +57,7 @@ func defineOne(b *pgx.Batch, state domain.State, r domain.Recorded, version *int
 		b.Queue(`update api_key set prefix = $3, key_hash = $4, old_hash = $5, old_until = $6 where tenant_id = $1 and key_id = $2`,
 			tenant, string(e.KeyID), e.Prefix, e.KeyHash, e.OldKeyHash, e.OldUntil)
 	case domain.BudgetDefined:
-		return defineBudget(b, tenant, e)
+		return defineBudget(b, tenant, r.Version, e)
 	case domain.BudgetChanged:
 		return changeBudget(b, tenant, e)
 	case domain.BudgetRetired:
@@ -84,7 +86,9 @@ func notNull(texts []string) []string {
 	return texts
 }
 
-func defineBudget(b *pgx.Batch, tenant string, e domain.BudgetDefined) error {
+// defineBudget refuses an id that had windows before it was defined: they would be in the way of the new
+// budget's, and no reservation of the tenant could be written any more.
+func defineBudget(b *pgx.Batch, tenant string, version int64, e domain.BudgetDefined) error {
 	scope, err := json.Marshal(e.Scope) //nolint:gosec // the id of a key is no secret
 	if err != nil {
 		return err
@@ -94,8 +98,16 @@ func defineBudget(b *pgx.Batch, tenant string, e domain.BudgetDefined) error {
 		return err
 	}
 	b.Queue(`insert into budget (tenant_id, budget_id, period, span, scope, win_start, win_end, limit_nano, alerts_ppm, source)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		tenant, string(e.Budget), string(e.Period), span, scope, known(e.Start), known(e.End), int64(e.Limit), partsPerMillion(e.AlertsAt), string(e.Source))
+		select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+		where not exists (select from account where tenant_id = $1 and budget_id = $2 and account_id < $11)
+			and not exists (select from account_archive where tenant_id = $1 and budget_id = $2)`,
+		tenant, string(e.Budget), string(e.Period), span, scope, known(e.Start), known(e.End), int64(e.Limit), partsPerMillion(e.AlertsAt), string(e.Source), version).
+		Exec(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				return fmt.Errorf("%w: budget %.80q had windows before, and was retired", lanes.ErrRefusedByDatabase, e.Budget)
+			}
+			return nil
+		})
 	return nil
 }
 

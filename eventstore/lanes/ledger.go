@@ -190,6 +190,13 @@ func (l *Ledger) Waiting() int {
 	return l.waiting
 }
 
+// Due is how many streams wait for a turn of the fast lane, and how many for the locked path.
+func (l *Ledger) Due() (fast, locked int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.fast), len(l.locked)
+}
+
 // Warm is a copy of the state that is kept of a tenant, if it is idle and has one: for tests that compare
 // it with the stream.
 func (l *Ledger) Warm(tenant domain.TenantID) (domain.State, bool) {

@@ -1,0 +1,532 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
+)
+
+const (
+	lockTimeout   = 2 * time.Second // as the lanes' sessions set them in Postgres
+	idleTimeout   = 2 * time.Second
+	clientTimeout = 5 * time.Second // after which the lanes give a call up
+)
+
+// World is where a Database lives: it has a clock, and it decides what happens when.
+type World interface {
+	// Now is the database's time.
+	Now() time.Time
+	// Until lets the others go on until cond holds, at most for so long. It tells whether cond holds.
+	Until(cond func() bool, most time.Duration) bool
+}
+
+// Database has the semantics of the ledger's tables and of ledger_append, in memory. It is used by one
+// goroutine at a time: the World says whose turn it is. The conformance suite holds it against Postgres.
+type Database struct {
+	world   World
+	tenants map[domain.TenantID]*tables
+	names   []domain.TenantID // sorted, of those that have a head
+	outbox  []outboxRow
+	lastRow int64
+	restart int // sessions of an earlier start are gone
+	// committed is called with what each tenant's transaction added, when it is visible.
+	committed func(tenant domain.TenantID, records []domain.Recorded, at time.Time)
+	// flaws are the guards a seeded bug takes away.
+	flaws flaws
+}
+
+// flaws switch guards of the database off.
+type flaws struct {
+	noCheck, noCompare, noFence, noSkew, noRatchet, noFresh bool
+}
+
+type outboxRow struct {
+	id          int64
+	tenant      domain.TenantID
+	after, upto int64
+}
+
+// NewDatabase makes an empty one.
+func NewDatabase(world World) *Database {
+	return &Database{world: world, tenants: map[domain.TenantID]*tables{}}
+}
+
+// session is a connection to the database, as the server sees it.
+type session struct {
+	start int
+	idle  time.Time // in a transaction, since then; zero: at work
+	ended bool      // killed for idling
+}
+
+func (d *Database) open() *session { return &session{start: d.restart} }
+
+var errGone = errors.New("the session is gone")
+
+// alive says whether the server still knows the session.
+func (d *Database) alive(s *session) error {
+	if s.ended || s.start != d.restart {
+		return errGone
+	}
+	return nil
+}
+
+// crash restarts the server: transactions that are open are gone, with their locks.
+func (d *Database) crash() {
+	d.restart++
+	for _, t := range d.tenants {
+		t.lock = nil
+	}
+}
+
+// table finds or makes the place of a tenant.
+func (d *Database) table(tenant domain.TenantID) *tables {
+	t, ok := d.tenants[tenant]
+	if !ok {
+		t = newTables(tenant)
+		d.tenants[tenant] = t
+	}
+	return t
+}
+
+// acquire waits until a head's lock is free, or the session's.
+func (d *Database) acquire(s *session, t *tables) error {
+	free := func() bool {
+		if h := t.lock; h != nil && h != s && !h.idle.IsZero() && d.world.Now().Sub(h.idle) >= idleTimeout {
+			h.ended = true // the server ends a session that idles in its transaction
+			t.lock = nil
+		}
+		return t.lock == nil || t.lock == s || d.alive(s) != nil
+	}
+	held := free() || d.world.Until(free, lockTimeout)
+	if err := d.alive(s); err != nil {
+		return err
+	}
+	if !held {
+		return fmt.Errorf("%w: lock timeout", lanes.ErrDenied)
+	}
+	return nil
+}
+
+func (d *Database) release(s *session) {
+	for _, t := range d.tenants {
+		if t.lock == s {
+			t.lock = nil
+		}
+	}
+}
+
+// stage is ledger_append without the commit: what the winners' tables become. It leaves the session with the
+// winners' locks.
+func (d *Database) stage(s *session, appends []lanes.Append) ([]*change, time.Time, error) {
+	appends = slices.Clone(appends)
+	slices.SortFunc(appends, func(a, b lanes.Append) int { return strings.Compare(string(a.Tenant), string(b.Tenant)) })
+	used := map[domain.TenantID]bool{} // as seen before any lock is waited for
+	for _, a := range appends {
+		used[a.Tenant] = d.table(a.Tenant).used(a) && !d.flaws.noFresh
+	}
+	var won []lanes.Append
+	for _, a := range appends {
+		t := d.table(a.Tenant)
+		if !t.exists() && t.lock != s {
+			continue // an update waits for no row that is not there
+		}
+		if err := d.acquire(s, t); err != nil {
+			return nil, time.Time{}, err
+		}
+		if t.expects(a, d.flaws) && !used[a.Tenant] {
+			t.lock = s
+			won = append(won, a)
+		}
+	}
+	at := d.world.Now()
+	for _, a := range won {
+		last := a.Records[len(a.Records)-1].Time
+		if off := last.Sub(at).Abs(); off > maxSkew && !d.flaws.noSkew {
+			return nil, at, fmt.Errorf("%w: clock skew of %s", lanes.ErrDenied, off)
+		}
+	}
+	changes := make([]*change, 0, len(won))
+	for _, a := range won {
+		c, err := d.tenants[a.Tenant].change(a, d.flaws)
+		if err != nil {
+			return nil, at, err
+		}
+		changes = append(changes, c)
+	}
+	return changes, at, nil
+}
+
+// commit makes changes visible, and ends the session's transaction.
+func (d *Database) commit(s *session, changes []*change) {
+	for _, c := range changes {
+		t := d.tenants[c.tenant]
+		if !t.exists() {
+			i, _ := slices.BinarySearch(d.names, c.tenant)
+			d.names = slices.Insert(d.names, i, c.tenant)
+		}
+		after := t.version
+		t.apply(c)
+		d.lastRow++
+		d.outbox = append(d.outbox, outboxRow{id: d.lastRow, tenant: c.tenant, after: after, upto: t.version})
+	}
+	d.release(s)
+	for _, c := range changes {
+		if d.committed != nil {
+			d.committed(c.tenant, c.records, d.world.Now())
+		}
+	}
+}
+
+// append is a call of ledger_append outside a transaction.
+func (d *Database) append(s *session, appends []lanes.Append) (won []domain.TenantID, at time.Time, err error) {
+	changes, at, err := d.stage(s, appends)
+	if err != nil {
+		d.release(s)
+		return nil, at, err
+	}
+	for _, c := range changes {
+		won = append(won, c.tenant)
+	}
+	d.commit(s, changes)
+	return won, at, nil
+}
+
+// fence raises a head's fence under its lock and says whether the stream has the record.
+func (d *Database) fence(s *session, tenant domain.TenantID, first domain.Recorded) (bool, error) {
+	t := d.table(tenant)
+	if err := d.acquire(s, t); err != nil {
+		return false, err
+	}
+	if !t.exists() {
+		return false, nil // it made a head, saw that it was the first, and took it back
+	}
+	t.fence++
+	return first.Version <= t.version && t.events[first.Version-1].Hash == first.Hash, nil
+}
+
+// overdue lists holds past their time: the oldest of each tenant first.
+func (d *Database) overdue(now time.Time, limit int) []overdueHold {
+	var due []overdueHold
+	for _, tenant := range d.names {
+		from := len(due)
+		for id, h := range d.tenants[tenant].holds {
+			if !h.expires.After(now) {
+				due = append(due, overdueHold{tenant: tenant, id: id, expires: h.expires})
+			}
+		}
+		slices.SortFunc(due[from:], func(a, b overdueHold) int {
+			if c := a.expires.Compare(b.expires); c != 0 {
+				return c
+			}
+			return strings.Compare(string(a.id), string(b.id))
+		})
+	}
+	return due[:min(len(due), limit)]
+}
+
+type overdueHold struct {
+	tenant  domain.TenantID
+	id      domain.ReservationID
+	expires time.Time
+}
+
+// Journal is a gateway's connections to a Database: it implements lanes.Journal, with the faults its owner
+// wants.
+type Journal struct {
+	db  *Database
+	now func() time.Time
+	// net says what becomes of a call; nil: it arrives, at once.
+	net network
+}
+
+// network is the way between a gateway and the database.
+type network interface {
+	// travel is the way of one message; false: the gateway died under way.
+	travel()
+	// fault is what becomes of a call.
+	fault(call string) fault
+	// later runs what the gateway does not wait for any more.
+	later(what func())
+}
+
+// fault is what becomes of a call.
+type fault int
+
+const (
+	fine       fault = iota
+	notSent          // there was no connection
+	denied           // the database says no, this time
+	never            // the message is lost, and nobody says so
+	answerless       // it arrives, and the answer is lost
+	tooLate          // it arrives after the gateway gave it up
+)
+
+// NewJournal makes a Journal without faults. now is the local clock.
+func NewJournal(db *Database, now func() time.Time) *Journal {
+	return &Journal{db: db, now: now, net: calm{}}
+}
+
+// calm is a network without faults and delays.
+type calm struct{}
+
+func (calm) travel()            {}
+func (calm) fault(string) fault { return fine }
+func (calm) later(what func())  { what() }
+
+var (
+	errNoConnection = fmt.Errorf("connect: %w", lanes.ErrNotSent)
+	errDisk         = fmt.Errorf("%w: disk full", lanes.ErrDenied)
+	errBroken       = errors.New("the connection broke")
+)
+
+var _ lanes.Journal = (*Journal)(nil)
+
+// Close implements lanes.Journal.
+func (j *Journal) Close() {}
+
+// Append implements lanes.Journal.
+func (j *Journal) Append(_ context.Context, appends []lanes.Append) (won []domain.TenantID, at time.Time, err error) {
+	s := j.db.open()
+	run := func() error {
+		if err := j.db.alive(s); err != nil {
+			return err
+		}
+		won, at, err = j.db.append(s, appends)
+		return err
+	}
+	if err := j.call("append", run); err != nil {
+		return nil, time.Time{}, err
+	}
+	return won, at, nil
+}
+
+// call sends one message whose loss leaves the outcome open.
+func (j *Journal) call(name string, run func() error) error {
+	f := j.net.fault(name)
+	switch f {
+	case notSent:
+		j.net.travel()
+		if name == "commit" { // there is a connection, or there was
+			return errBroken
+		}
+		return errNoConnection
+	case denied:
+		j.net.travel()
+		return errDisk
+	case never:
+		j.net.travel()
+		return errBroken
+	case tooLate:
+		j.net.later(func() { _ = run() })
+		j.net.travel()
+		return errBroken
+	case fine, answerless:
+	}
+	finished := false
+	defer func() {
+		if !finished { // the gateway died; the server does not know yet
+			j.net.later(func() { _ = run() })
+		}
+	}()
+	j.net.travel()
+	err := run()
+	finished = true
+	if err != nil {
+		return err
+	}
+	j.net.travel()
+	if f == answerless {
+		return errBroken
+	}
+	return nil
+}
+
+// Fence implements lanes.Journal.
+func (j *Journal) Fence(_ context.Context, tenant domain.TenantID, first domain.Recorded) (committed bool, err error) {
+	s := j.db.open()
+	err = j.call("fence", func() error {
+		if err := j.db.alive(s); err != nil {
+			return err
+		}
+		committed, err = j.db.fence(s, tenant, first)
+		return err
+	})
+	return committed && err == nil, err
+}
+
+// Lock implements lanes.Journal.
+func (j *Journal) Lock(_ context.Context, tenant domain.TenantID) (lanes.Locked, error) {
+	l := &locked{journal: j, session: j.db.open(), rows: j.db.table(tenant)}
+	switch j.net.fault("lock") {
+	case notSent:
+		j.net.travel()
+		return nil, errNoConnection
+	case denied:
+		j.net.travel()
+		return nil, errDisk
+	case fine, never, answerless, tooLate:
+	}
+	l.head.Sample.Sent = j.now()
+	err := l.statement("", func() error {
+		if err := j.db.acquire(l.session, l.rows); err != nil {
+			return err
+		}
+		l.rows.lock = l.session
+		l.head.Version, l.head.Hash, l.head.Fence = l.rows.version, l.rows.hash, l.rows.fence
+		l.head.Sample.At = j.db.world.Now()
+		return nil
+	})
+	if err != nil {
+		l.end()
+		return nil, err
+	}
+	l.head.Sample.Received = j.now()
+	return l, nil
+}
+
+// locked is a transaction that holds a head's lock.
+type locked struct {
+	journal *Journal
+	session *session
+	rows    *tables
+	head    lanes.Head
+	changes []*change
+	sent    bool // a commit
+	done    bool
+}
+
+// statement is one message within the transaction and its answer. Where it fails nothing is committed.
+func (l *locked) statement(name string, run func() error) error {
+	net := l.journal.net
+	f := fine
+	if name != "" {
+		f = net.fault(name)
+	}
+	net.travel()
+	switch f {
+	case denied:
+		return errDisk
+	case notSent, never, tooLate:
+		l.end()
+		return errBroken
+	case fine, answerless:
+	}
+	if err := l.journal.db.alive(l.session); err != nil {
+		return err
+	}
+	l.session.idle = time.Time{}
+	err := run()
+	l.session.idle = l.journal.db.world.Now()
+	net.travel()
+	if f == answerless && err == nil {
+		l.end()
+		return errBroken
+	}
+	return err
+}
+
+// end is what the server does when the connection breaks or the transaction is rolled back.
+func (l *locked) end() {
+	if l.done {
+		return
+	}
+	l.done, l.session.ended = true, true
+	l.journal.db.release(l.session)
+}
+
+// Head implements lanes.Locked.
+func (l *locked) Head() lanes.Head { return l.head }
+
+// Load implements lanes.Locked.
+func (l *locked) Load(_ context.Context, seen lanes.Mark) (state domain.State, hash lanes.Hash, err error) {
+	err = l.statement("load", func() error {
+		state, hash = l.rows.load(), l.rows.hash
+		if seen.Version > l.rows.version || (seen.Version > 0 && l.rows.events[seen.Version-1].Hash != seen.Hash) {
+			return fmt.Errorf("%w: version %d is not what it was", lanes.ErrTampered, seen.Version)
+		}
+		return nil
+	})
+	return state, hash, err
+}
+
+// Tail implements lanes.Locked.
+func (l *locked) Tail(_ context.Context, after int64, limit int) (records []domain.Recorded, err error) {
+	err = l.statement("tail", func() error {
+		records = l.rows.read(after, limit)
+		return nil
+	})
+	return records, err
+}
+
+// Presumption implements lanes.Locked.
+func (l *locked) Presumption(_ context.Context, state *domain.State, id domain.ReservationID) error {
+	return l.statement("presumption", func() error {
+		l.rows.adopt(state, id)
+		return nil
+	})
+}
+
+// Closed implements lanes.Locked.
+func (l *locked) Closed(_ context.Context, state *domain.State, id domain.ReservationID) error {
+	return l.statement("closed", func() error {
+		l.rows.adoptClosed(state, id)
+		return nil
+	})
+}
+
+// Attempt implements lanes.Locked.
+func (l *locked) Attempt(_ context.Context, state *domain.State, key domain.AttemptKey) error {
+	return l.statement("attempt", func() error {
+		l.rows.adoptAttempt(state, key)
+		return nil
+	})
+}
+
+// Past implements lanes.Locked.
+func (l *locked) Past(_ context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
+	err := l.statement("past", func() error {
+		past = l.rows.past(state, past)
+		return nil
+	})
+	return past, err
+}
+
+// Append implements lanes.Locked.
+func (l *locked) Append(_ context.Context, a lanes.Append, after domain.State) (won bool, err error) {
+	err = l.statement("append", func() error {
+		l.changes, _, err = l.journal.db.stage(l.session, []lanes.Append{a})
+		if err != nil || len(l.changes) == 0 {
+			return err
+		}
+		won = true
+		return l.changes[0].define(l.rows, after)
+	})
+	return won && err == nil, err
+}
+
+// Commit implements lanes.Locked.
+func (l *locked) Commit(context.Context) error {
+	l.sent = true
+	return l.journal.call("commit", func() error {
+		if err := l.journal.db.alive(l.session); err != nil {
+			return err
+		}
+		l.done, l.session.ended = true, true
+		l.journal.db.commit(l.session, l.changes)
+		return nil
+	})
+}
+
+// Rollback implements lanes.Locked. A commit that was sent may still be under way: then the server ends the
+// transaction, by the commit or because nothing comes.
+func (l *locked) Rollback(context.Context) {
+	if !l.sent {
+		l.end()
+	}
+}
