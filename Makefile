@@ -13,10 +13,9 @@ P ?= 2
 TIMEOUT ?= 15m
 # The packages of `make test`.
 PKG ?= ./...
-# How long each target of `make fuzz` runs, and part of its name; also the length of `make chaos`.
 # How many histories `make laws` runs. Half of them have a store beside that forgets what is closed, in parallel.
 HISTORIES ?= 100000
-# How long each target of `make fuzz` runs, and part of its name.
+# How long each target of `make fuzz` runs, and part of its name; also the length of `make chaos`.
 T ?= 30s
 FUZZ ?=
 # What decides the faults of `make chaos` (empty takes one from the clock), and the first seed of `make sim`.
