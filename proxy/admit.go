@@ -36,6 +36,9 @@ func (x *exchange) early() error {
 	if x.held.key == "" {
 		return badRequest("invalid_request", "", "there is no key for the provider: send X-OpenAI-Key or set OPENAI_KEY")
 	}
+	if x.attempt != "" {
+		return nil // whether its key was used before is for the ledger to say, also where a new request had no room
+	}
 	return x.s.Ledger.Refused(x.who.tenant, x.priced.bound)
 }
 

@@ -340,3 +340,18 @@ func TestAShortCallsHoldIsNotExtended(t *testing.T) {
 		t.Errorf("extended %d times", n)
 	}
 }
+
+// A tenant without room is refused early, but not before the ledger was asked whether the key is a retry's.
+func TestARetryIsToldSoAlsoWhereNewRequestsHaveNoRoom(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	key := g.tenant("acme", "0.0002")
+	g.chat(key, `"max_tokens":90,`, once, "k").want(t, 200)
+	g.settled("acme")
+	for range 3 {
+		g.chat(key, `"max_tokens":90,`).want(t, 402)
+		if again := g.chat(key, `"max_tokens":90,`, once, "k"); again.status != 409 {
+			t.Errorf("a retry is answered %d: %s", again.status, again.body)
+		}
+	}
+}
