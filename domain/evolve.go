@@ -81,9 +81,7 @@ func (s *State) key(r Recorded) {
 // use evolves the events of a reservation's life; the administrative ones are in Evolve.
 func (s *State) use(r Recorded) {
 	s.Used = true
-	if _, first := r.Event.(UsageReserved); !first { // AdoptReservation has that
-		s.attempt(r)
-	}
+	s.attempt(r)
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the administrative events are in Evolve
 	case UsageReserved:
 		s.AdoptReservation(Reservation{

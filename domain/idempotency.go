@@ -140,10 +140,10 @@ func (s *State) AdoptAttempt(a Attempt) { s.Attempts[a.AttemptKey] = a }
 // attempt takes over what an event makes of its idempotency key, before the event closes the reservation. The
 // key stands for the newest request that used it: an older one can still be open when the key's life is over.
 func (s *State) attempt(r Recorded) {
-	a, ok := AttemptAfter(r)
-	if !ok {
+	if !keyed(r.Event) {
 		return
 	}
+	a, _ := AttemptAfter(r)
 	before, known := s.Attempts[a.AttemptKey]
 	same := known && before.Reservation == a.Reservation
 	switch {
@@ -159,6 +159,24 @@ func (s *State) attempt(r Recorded) {
 		a.Version = s.reservedBy(a.Reservation)
 		s.Attempts[a.AttemptKey] = a
 	}
+}
+
+// keyed tells whether an event after the first of a reservation carries an idempotency key. Hardly any does,
+// and building an attempt copies a request.
+func keyed(e Event) bool {
+	switch e := e.(type) { //nolint:gochecksumtype // the others carry none, or AdoptReservation sees it
+	case UsageSettled:
+		return e.Idempotency != ""
+	case ReservationReleased:
+		return e.Idempotency != ""
+	case ReservationExpired:
+		return e.Idempotency != ""
+	case UsageSettledLate:
+		return e.Idempotency != ""
+	case UsageAdjusted:
+		return true
+	}
+	return false
 }
 
 // reservedBy is the version of a reservation's first event.

@@ -97,13 +97,20 @@ func (s *State) AdoptAccount(a Account) {
 // AdoptReservation puts an open reservation into a state that is being restored. Its accounts may follow.
 func (s *State) AdoptReservation(r Reservation) {
 	s.Open[r.Reservation] = r
-	if a := r.attempt(r.Version, r.At, AttemptHeld, 0); r.Idempotency != "" && !s.Attempts[a.AttemptKey].At.After(a.At) {
-		s.AdoptAttempt(a)
+	if r.Idempotency != "" {
+		s.adoptHeld(r)
 	}
 	for _, id := range r.Accounts {
 		if a, ok := s.Accounts[id]; ok {
 			a.open++
 		}
+	}
+}
+
+// adoptHeld gives an idempotency key to an open reservation, unless a newer one has it.
+func (s *State) adoptHeld(r Reservation) {
+	if a := r.attempt(r.Version, r.At, AttemptHeld, 0); !s.Attempts[a.AttemptKey].At.After(a.At) {
+		s.AdoptAttempt(a)
 	}
 }
 
