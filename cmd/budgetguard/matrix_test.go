@@ -384,10 +384,11 @@ func refusesWhile(t *testing.T, s *system, breaks, mends []string) {
 	eventually(t, "new calls are refused", func() bool {
 		short, cancel := context.WithCancel(t.Context()) // one that gets through waits at the provider, which is no harm
 		defer cancel()
+		before := s.provider.Held()
 		select {
 		case a := <-s.send0(short, address, key, chat):
 			return a.status == http.StatusServiceUnavailable
-		case <-s.heldMore(short, 1):
+		case <-s.heldMore(short, before):
 			return false
 		}
 	})
