@@ -42,6 +42,7 @@ type modelReservation struct {
 	version         int64
 	amount, charged domain.Amount
 	adjusted        domain.Amount // by adjustments
+	gaveBack        bool          // its idempotency key: an adjustment does not take it again, evidence does
 	at, expires     time.Time
 	accounts        []domain.AccountID
 }
@@ -99,6 +100,9 @@ func (m *model) commit(tenant domain.TenantID, records []domain.Recorded, at tim
 	for _, r := range records {
 		m.events++
 		w.note(string(tenant), " v", strconv.FormatInt(r.Version, 10), " ", string(domain.TypeOf(r.Event)))
+		if id, ok := reservationOf(r.Event); ok {
+			w.note(string(id))
+		}
 		if r.Version != int64(len(t.hashes))+1 {
 			w.fail("%s: version %d follows version %d", tenant, r.Version, len(t.hashes))
 			return
@@ -234,8 +238,9 @@ func (m *model) tried(t *modelTenant, r domain.Recorded, res *modelReservation) 
 	}
 	key := string(res.request.KeyID) + "/" + res.request.Idempotency
 	before := t.attempts[key]
-	if before != nil && before.state != isReleased && r.Time.Sub(before.at) <= domain.AttemptLife {
-		m.world.fail("%s: version %d reserves for the idempotency key %s, which stands for %s already", r.Tenant, r.Version, key, before.request.Reservation)
+	if before != nil && !before.gaveBack && r.Time.Sub(before.at) <= domain.AttemptLife {
+		m.world.fail("%s: version %d reserves for the idempotency key %s, which stands for %s already, reserved at %s under version %d", r.Tenant, r.Version, key, before.request.Reservation,
+			before.at, before.version)
 	}
 	t.attempts[key] = res
 }
@@ -289,7 +294,7 @@ func (m *model) closed(t *modelTenant, r domain.Recorded, id domain.ReservationI
 		state = isReleased
 	}
 	m.post(t, r, postings, res.accounts, move)
-	res.state, res.charged = state, end.charged
+	res.state, res.charged, res.gaveBack = state, end.charged, end.released
 	if c := m.world.byID[id]; c != nil {
 		m.covered(c, res)
 	}
@@ -397,8 +402,9 @@ func (m *model) billedOnce(c *call, res *modelReservation) {
 		return
 	}
 	key := string(c.tenant) + "/" + string(c.key) + "/" + c.idempotency
-	if before := m.world.paid[key]; before != nil && res.at.Sub(before.at) <= domain.AttemptLife {
-		m.world.fail("the provider billed %s and %s, which have one idempotency key", before.request.Reservation, c.reservation)
+	if before := m.world.paid[key]; before != nil && res.at.Sub(before.at).Abs() <= domain.AttemptLife {
+		m.world.fail("the provider billed %s and %s, which have one idempotency key, reserved at %s and %s",
+			before.request.Reservation, c.reservation, before.at, res.at)
 	}
 	m.world.paid[key] = res
 }

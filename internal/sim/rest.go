@@ -115,7 +115,7 @@ func (w *world) checkCall(c *call) {
 		w.fail("%s was settled with %s and is charged %s", c.reservation, c.billed, res.charged)
 	case c.forwarded && c.seen && survived && res.charged != c.billed:
 		w.fail("the answer to %s was seen: the provider billed %s, the ledger charged %s", c.reservation, c.billed, res.charged)
-	case c.released && res.charged != 0 && !c.evidenced:
+	case c.released && res.charged != 0 && !c.invoiced:
 		w.fail("%s was given back and is charged %s", c.reservation, res.charged)
 	}
 	delete(w.byID, c.reservation)

@@ -216,10 +216,8 @@ func (t *tables) adoptClosed(s *domain.State, id domain.ReservationID) {
 
 // adoptAttempt puts what an idempotency key was used for into the state.
 func (t *tables) adoptAttempt(s *domain.State, key domain.AttemptKey) {
-	if _, known := s.Attempts[key]; known {
-		return
-	}
-	if a, ok := t.attempts[key]; ok {
+	a, ok := t.attempts[key]
+	if known, knows := s.Attempts[key]; ok && (!knows || a.At.After(known.At)) {
 		s.AdoptAttempt(a)
 	}
 }
