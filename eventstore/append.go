@@ -386,34 +386,42 @@ func (c *columns) addRolling(tenant string, accounts []domain.Account) {
 }
 
 // addAttempts adds what the turn makes of the idempotency keys it touches: those that are given back, and
-// for each key the request that has it in the end. A key that the turn is the first to use is fresh.
+// for each key the request that has it in the end. A key that the turn is the first to use is fresh, and so is one
+// whose life was over when the turn used it: what the turn knows of is then not all that it may have paid for since.
 func (c *columns) addAttempts(tenant string, records []domain.Recorded) {
-	var holders map[domain.AttemptKey]int // index of the request that has the key, or -1
+	type holder struct {
+		row int // of the request that has the key, or -1
+		at  time.Time
+	}
+	var holders map[domain.AttemptKey]holder
 	for _, r := range records {
 		a, ok := domain.AttemptAfter(r)
 		if !ok {
 			continue
 		}
 		if holders == nil {
-			holders = map[domain.AttemptKey]int{}
+			holders = map[domain.AttemptKey]holder{}
 		}
-		i, touched := holders[a.AttemptKey]
-		mine := touched && i >= 0 && c.attempts.reservation[i] == string(a.Reservation)
+		h, touched := holders[a.AttemptKey]
+		has := touched && h.row >= 0
 		takes := a.State == domain.AttemptHeld || a.State == domain.AttemptAdjusted
+		fresh := takes && (!touched || a.At.Sub(h.at) > domain.AttemptLife)
+		t := &c.attempts
 		switch {
-		case mine:
-			c.attempts.state[i], c.attempts.charged[i] = string(a.State), int64(a.Charged)
-			if a.State == "" {
-				holders[a.AttemptKey] = -1
-			}
-		case touched && i >= 0 && !takes: // the key pays for another request by now
-		case touched && i >= 0: // the life of the request before is over; one statement writes a row once
-			c.attempts.fingerprint[i], c.attempts.reservation[i] = a.Fingerprint, string(a.Reservation)
-			c.attempts.version[i], c.attempts.at[i] = a.Version, a.At
-			c.attempts.state[i], c.attempts.charged[i] = string(a.State), int64(a.Charged)
+		case has && t.reservation[h.row] == string(a.Reservation):
+			t.state[h.row], t.charged[h.row] = string(a.State), int64(a.Charged)
+		case has && takes: // one statement writes a row once
+			t.fingerprint[h.row], t.reservation[h.row], t.version[h.row] = a.Fingerprint, string(a.Reservation), a.Version
+			t.at[h.row], t.state[h.row], t.charged[h.row], t.fresh[h.row] = a.At, string(a.State), int64(a.Charged), fresh
+		case has: // the key pays for another request by now
+			continue
 		default:
-			holders[a.AttemptKey] = c.addAttempt(tenant, a, takes && !touched)
+			h.row = c.addAttempt(tenant, a, fresh)
 		}
+		if h.at = a.At; a.State == "" {
+			h.row = -1
+		}
+		holders[a.AttemptKey] = h
 	}
 }
 
@@ -424,9 +432,6 @@ func (c *columns) addAttempt(tenant string, a domain.Attempt, fresh bool) int {
 	t.fingerprint, t.reservation = append(t.fingerprint, a.Fingerprint), append(t.reservation, string(a.Reservation))
 	t.version, t.at = append(t.version, a.Version), append(t.at, a.At)
 	t.state, t.charged, t.fresh = append(t.state, string(a.State)), append(t.charged, int64(a.Charged)), append(t.fresh, fresh)
-	if a.State == "" {
-		return -1
-	}
 	return len(t.tenant) - 1
 }
 

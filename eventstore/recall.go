@@ -134,11 +134,9 @@ func chargeOf(ctx context.Context, q querier, tenant domain.TenantID, id domain.
 	return version, nil
 }
 
-// recallAttempt puts into the state what an idempotency key was used for, if it was.
+// recallAttempt puts into the state what an idempotency key was used for last, if it was. What the state knows can
+// be a reservation that is still open, though the life of its key is over.
 func recallAttempt(ctx context.Context, q querier, state *domain.State, key domain.AttemptKey) error {
-	if _, known := state.Attempts[key]; known {
-		return nil
-	}
 	a := domain.Attempt{AttemptKey: key}
 	digest := AttemptDigest(key)
 	var reservation, phase string
@@ -152,7 +150,9 @@ func recallAttempt(ctx context.Context, q querier, state *domain.State, key doma
 		return fmt.Errorf("read an idempotency key of %s: %w", state.Tenant, err)
 	}
 	a.Reservation, a.State, a.Charged, a.At = domain.ReservationID(reservation), domain.AttemptState(phase), domain.Amount(charged), a.At.UTC()
-	state.AdoptAttempt(a)
+	if known, ok := state.Attempts[key]; !ok || a.At.After(known.At) {
+		state.AdoptAttempt(a)
+	}
 	return nil
 }
 

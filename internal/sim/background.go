@@ -49,6 +49,21 @@ func (w *world) reap() {
 	}
 }
 
+// age lets idle tenants record what time alone has changed, like package projections does.
+func (w *world) age() {
+	for {
+		w.pause(time.Second)
+		if w.down > w.elapsed {
+			continue
+		}
+		for _, tenant := range w.db.aging(w.Now()) {
+			if g := pick(w.rnd, w.gateways); g.up {
+				w.command(g, tenant, domain.Age{})
+			}
+		}
+	}
+}
+
 // relay publishes what the outbox says and then deletes it. It may die in between.
 func (w *world) relay() {
 	for {
@@ -278,55 +293,10 @@ func chargeOf(e domain.Event) (domain.Amount, bool) {
 		return e.Charged, true
 	case domain.UsageSettledLate:
 		return e.Delta, true
+	case domain.UsageAdjusted:
+		return e.Delta, true
 	}
 	return 0, false
-}
-
-// administer changes limits, keys and zones.
-func (w *world) administer() {
-	zones := []string{"UTC", "Europe/Berlin", "America/New_York"}
-	for n := 0; ; n++ {
-		w.pause(w.rnd.between(50*time.Millisecond, w.mood.adminEvery))
-		if w.quiet {
-			w.suspend(never30Days(w.elapsed), func() bool { return !w.quiet })
-		}
-		g := pick(w.rnd, w.gateways)
-		if !g.up {
-			continue
-		}
-		b, tenant := pick(w.rnd, w.budgets), pick(w.rnd, w.tenants)
-		var c domain.Command
-		switch w.rnd.below(16) {
-		case 0:
-			c = domain.SuspendTenant{Reason: "sim"}
-		case 1, 2, 5:
-			c = domain.ResumeTenant{}
-		case 3:
-			zone, err := domain.ParseZone(pick(w.rnd, zones))
-			if err != nil {
-				w.fail("zone: %w", err)
-			}
-			c = domain.ChangeTenant{Zone: &zone}
-		case 4:
-			c = domain.RetireBudget{ID: w.model.anyBudget(tenant, w.rnd)}
-		default:
-			c = b.define(w.rnd)
-		}
-		w.command(g, tenant, c)
-	}
-}
-
-// budget is one that the simulation defines, changes and retires.
-type budget struct {
-	domain.DefineBudget
-	least, most int
-}
-
-func (b budget) define(rnd *random) domain.DefineBudget {
-	c := b.DefineBudget
-	c.Limit = domain.Amount(b.least + rnd.below(b.most-b.least))
-	c.ID = domain.BudgetID(string(c.ID) + "-" + strconv.Itoa(rnd.below(1_000_000))) // used only if it is new
-	return c
 }
 
 // command carries one out by a gateway that may die meanwhile, without waiting for the answer for ever. It
@@ -398,12 +368,15 @@ func (w *world) harm() {
 	}
 }
 
-// jump takes the time to just before an hour ends, or the day.
+// jump takes the time to just before an hour ends, or the day, or that of a week later.
 func (w *world) jump() {
 	now := w.Now()
 	end := now.Truncate(time.Hour).Add(time.Hour)
 	if w.rnd.chance(4) {
 		end = now.Truncate(24 * time.Hour).Add(24 * time.Hour)
+	}
+	if w.rnd.chance(12) { // idempotency keys are new again, and months end
+		end = end.Add(7 * 24 * time.Hour)
 	}
 	before := time.Duration(w.rnd.below(3000)) * time.Microsecond
 	if w.rnd.chance(2) {

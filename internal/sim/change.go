@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -339,31 +340,36 @@ type attemptRow struct {
 // attemptsOf are the rows that eventstore makes of records: those that are given back, and for each key the
 // request that has it in the end.
 func attemptsOf(records []domain.Recorded) []attemptRow {
+	type holder struct {
+		row int // that has the key, or -1
+		at  time.Time
+	}
 	var rows []attemptRow
-	holders := map[domain.AttemptKey]int{} // index of the row that has the key, or -1
+	holders := map[domain.AttemptKey]holder{}
 	for _, r := range records {
 		a, ok := domain.AttemptAfter(r)
 		if !ok {
 			continue
 		}
-		i, touched := holders[a.AttemptKey]
-		has := touched && i >= 0
+		h, touched := holders[a.AttemptKey]
+		has := touched && h.row >= 0
 		takes := a.State == domain.AttemptHeld || a.State == domain.AttemptAdjusted
+		fresh := takes && (!touched || a.At.Sub(h.at) > domain.AttemptLife)
 		switch {
-		case has && rows[i].Reservation == a.Reservation:
-			rows[i].State, rows[i].Charged = a.State, a.Charged
-		case has && takes: // the life of the request before is over
-			rows[i].Attempt = a
+		case has && rows[h.row].Reservation == a.Reservation:
+			rows[h.row].State, rows[h.row].Charged = a.State, a.Charged
+		case has && takes:
+			rows[h.row] = attemptRow{a, fresh}
 		case has:
 			continue
 		default:
-			i = len(rows)
-			rows = append(rows, attemptRow{Attempt: a, fresh: takes && !touched})
+			h.row = len(rows)
+			rows = append(rows, attemptRow{a, fresh})
 		}
-		if a.State == "" {
-			i = -1
+		if h.at = a.At; a.State == "" {
+			h.row = -1
 		}
-		holders[a.AttemptKey] = i
+		holders[a.AttemptKey] = h
 	}
 	return rows
 }

@@ -19,9 +19,13 @@ const (
 type call struct {
 	tenant      domain.TenantID
 	reservation domain.ReservationID
-	amount      domain.Amount
+	amount      domain.Amount // what may be spent: raised by extensions that were granted
 	gateway     *gateway
 	life        int
+
+	key                      domain.KeyID
+	model, team              string
+	idempotency, fingerprint string
 
 	refused   bool // its caller heard no, or left: it was not forwarded
 	forwarded bool
@@ -31,6 +35,8 @@ type call struct {
 	evidenced bool // what it cost was settled, and that was answered
 	released  bool
 	invoiced  bool // late evidence is on its way
+	lied      bool // the provider said that it bills nothing, and does
+	adjusted  bool // an operator said what it cost
 }
 
 // work handles one request after the other.
@@ -50,20 +56,73 @@ func (g *gateway) work() {
 func (g *gateway) serveOne() {
 	g.world.pending++
 	defer func() { g.world.pending-- }()
-	g.serve()
-}
-
-// serve is the life of a request: reserve, forward, settle.
-func (g *gateway) serve() {
 	w := g.world
-	c := &call{
-		tenant: g.anyTenant(), reservation: domain.ReservationID(w.rnd.id()),
-		amount: domain.Amount(w.rnd.below(w.mood.largest)), gateway: g, life: g.life,
-	}
-	if g.ledger.Refused(c.tenant, c.amount) != nil {
+	c := g.anyCall()
+	if c.idempotency == "" && g.ledger.Refused(c.tenant, c.amount) != nil {
 		w.stats.RefusedEarly++
 		return
 	}
+	if c.idempotency != "" {
+		w.asked = append(w.asked, c)
+		w.asked = w.asked[max(0, len(w.asked)-32):]
+		for range w.rnd.below(3) { // a client that retries, whatever became of the first
+			w.transient("retry", func() { w.retry(c) })
+		}
+	}
+	g.serve(c)
+}
+
+// retry sends a request once more, through any gateway.
+func (w *world) retry(of *call) {
+	wait := w.rnd.between(time.Millisecond, time.Second)
+	if w.rnd.chance(2) {
+		wait = w.rnd.between(time.Second, 60*time.Second)
+	}
+	w.pause(wait)
+	g := pick(w.rnd, w.gateways)
+	if !g.up {
+		return
+	}
+	g.spawn("retry", func() {
+		w.pending++ // here, for one that is killed before it runs defers nothing
+		defer func() { w.pending-- }()
+		g.serve(g.again(of))
+	})
+}
+
+// again is a retry of a request, which gets a reservation of its own. Some clients change the request and keep
+// the key.
+func (g *gateway) again(of *call) *call {
+	c := &call{
+		tenant: of.tenant, reservation: domain.ReservationID(g.world.rnd.id()), amount: of.amount, gateway: g, life: g.life,
+		key: of.key, model: of.model, team: of.team, idempotency: of.idempotency, fingerprint: of.fingerprint,
+	}
+	if g.world.rnd.chance(10) {
+		c.fingerprint = "another"
+	}
+	return c
+}
+
+// anyCall is a new request, or one whose key was used long ago.
+func (g *gateway) anyCall() *call {
+	w := g.world
+	if len(w.asked) > 0 && w.rnd.chance(30) {
+		return g.again(pick(w.rnd, w.asked))
+	}
+	c := &call{
+		tenant: g.anyTenant(), reservation: domain.ReservationID(w.rnd.id()),
+		amount: domain.Amount(w.rnd.below(w.mood.largest)), gateway: g, life: g.life,
+		key: pick(w.rnd, []domain.KeyID{"", "a", "a", "b"}), model: pick(w.rnd, []string{"m", "m", "n"}), team: pick(w.rnd, []string{"", "x", "y"}),
+	}
+	if w.rnd.chance(4) {
+		c.idempotency, c.fingerprint = "key-"+w.rnd.id()[:8], "f"
+	}
+	return c
+}
+
+// serve is the life of a request: reserve, forward, settle.
+func (g *gateway) serve(c *call) {
+	w := g.world
 	w.calls = append(w.calls, c)
 	w.byID[c.reservation] = c
 	err := g.do(c.tenant, reserveOf(c), w.callersPatience())
@@ -80,7 +139,22 @@ func (g *gateway) serve() {
 		g.release(c, domain.ReleasedNeverDispatched)
 		return
 	}
+	if w.rnd.chance(8) {
+		g.extend(c)
+	}
 	g.forward(c)
+}
+
+// extend asks for more than was reserved. A call that does not get it makes do with what it has.
+func (g *gateway) extend(c *call) {
+	w := g.world
+	e := domain.Extend{Reservation: c.reservation, Add: domain.Amount(w.rnd.below(w.mood.largest)), TTL: reservationTTL}
+	if w.rnd.chance(5) {
+		e.Add = 0
+	}
+	if err := g.do(c.tenant, e, w.callersPatience()); err == nil {
+		c.amount += e.Add
+	}
 }
 
 func (g *gateway) anyTenant() domain.TenantID {
@@ -93,13 +167,18 @@ func (g *gateway) anyTenant() domain.TenantID {
 }
 
 func reserveOf(c *call) domain.Reserve {
-	return domain.Reserve{
+	r := domain.Reserve{
 		Request: domain.Request{
-			Reservation: c.reservation, Route: "/v1/chat/completions", Provider: "fake", Model: "m", Prices: "sim", Policy: "sim", Gateway: "g",
+			Reservation: c.reservation, Route: "/v1/chat/completions", Provider: "fake", Model: c.model, KeyID: c.key, Prices: "sim", Policy: "sim", Gateway: "g",
+			Idempotency: c.idempotency, Fingerprint: c.fingerprint,
 			Estimate: domain.Estimate{PromptTokens: 1, CompletionTokens: int64(c.amount), Basis: "sim"},
 		},
 		Amount: c.amount, TTL: reservationTTL,
 	}
+	if c.team != "" {
+		r.Tags = map[string]string{"team": c.team}
+	}
+	return r
 }
 
 // callersPatience is short sometimes: a caller who leaves at the worst moment.
@@ -165,7 +244,7 @@ func (g *gateway) settle(c *call) {
 
 // checkClosing judges an error of the one who alone may close a reservation.
 func (w *world) checkClosing(c *call, err error) {
-	if errors.Is(err, domain.ErrReservationUnknown) && !c.invoiced && !c.released {
+	if errors.Is(err, domain.ErrReservationUnknown) && !c.invoiced && !c.released && !c.adjusted {
 		w.fail("a reservation that nobody else closes is unknown: %s of %s: %w", c.reservation, c.tenant, err)
 	}
 }
@@ -185,8 +264,13 @@ func (p *provider) ask(c *call) *answer {
 	c.forwarded = true
 	a := &answer{}
 	if w.rnd.chance(20) {
-		c.finished = true
-		p.reply(a, func() { a.refused = true })
+		c.lied = w.mood.untruthful && w.rnd.chance(3)
+		c.finished = !c.lied
+		p.reply(a, func() {
+			if a.refused = true; c.lied {
+				w.bill(c, domain.Amount(w.rnd.below(int(c.amount)+1)))
+			}
+		})
 		return a
 	}
 	cost := domain.Amount(w.rnd.below(int(c.amount) + 1))
@@ -220,7 +304,7 @@ func (w *world) bill(c *call, cost domain.Amount) {
 	c.billed, c.finished = cost, true
 	w.note("billed ", cost.String(), " for ", string(c.reservation))
 	w.model.billed(c)
-	if w.rnd.chance(3) { // an invoice will come, once or twice
+	if w.rnd.chance(3) || c.lied { // an invoice will come, once or twice
 		for range 1 + w.rnd.below(2) {
 			w.transient("invoice", func() { w.invoice(c) })
 		}

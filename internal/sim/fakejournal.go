@@ -230,6 +230,17 @@ func (d *Database) overdue(now time.Time, limit int) []overdueHold {
 	return due[:min(len(due), limit)]
 }
 
+// aging lists tenants of which time alone has changed something: spend left a rolling window, a raise ended.
+func (d *Database) aging(now time.Time) []domain.TenantID {
+	var due []domain.TenantID
+	for _, tenant := range d.names {
+		if d.tenants[tenant].ages(now) {
+			due = append(due, tenant)
+		}
+	}
+	return due
+}
+
 type overdueHold struct {
 	tenant  domain.TenantID
 	id      domain.ReservationID

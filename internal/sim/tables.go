@@ -26,6 +26,7 @@ type tables struct {
 	holds     map[domain.ReservationID]holdRow
 	presumed  map[domain.ReservationID]presumptionRow
 	attempts  map[domain.AttemptKey]domain.Attempt
+	rolling   []domain.AccountID
 	keys      map[domain.KeyID]domain.Key
 	budgets   map[domain.BudgetID]domain.Budget
 	name      string
@@ -70,7 +71,12 @@ func (t *tables) expects(a lanes.Append, f flaws) bool {
 
 // apply makes a change visible.
 func (t *tables) apply(c *change) {
-	maps.Copy(t.accounts, c.accounts)
+	for id, a := range c.accounts {
+		if _, known := t.accounts[id]; !known && a.Duration != 0 {
+			t.rolling = append(t.rolling, id)
+		}
+		t.accounts[id] = a
+	}
 	maps.Copy(t.holds, c.holds)
 	for id := range c.closed {
 		delete(t.holds, id)
@@ -147,6 +153,24 @@ func (t *tables) newest(budget domain.BudgetID) (newest domain.Account, ok bool)
 	return newest, ok
 }
 
+// ages tells whether time alone has changed something.
+func (t *tables) ages(now time.Time) bool {
+	for _, b := range t.budgets {
+		for _, r := range b.Raises {
+			if !r.Until.After(now) {
+				return true
+			}
+		}
+	}
+	for _, id := range t.rolling {
+		a := t.accounts[id]
+		if _, live := t.budgets[a.Budget]; live && len(a.Buckets) > 0 && !a.SlidesAt().After(now) {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *tables) reserved(h holdRow) domain.Reservation {
 	r := t.events[h.opened-1]
 	e, ok := r.Event.(domain.UsageReserved)
@@ -192,10 +216,8 @@ func (t *tables) adoptClosed(s *domain.State, id domain.ReservationID) {
 
 // adoptAttempt puts what an idempotency key was used for into the state.
 func (t *tables) adoptAttempt(s *domain.State, key domain.AttemptKey) {
-	if _, known := s.Attempts[key]; known {
-		return
-	}
-	if a, ok := t.attempts[key]; ok {
+	a, ok := t.attempts[key]
+	if known, knows := s.Attempts[key]; ok && (!knows || a.At.After(known.At)) {
 		s.AdoptAttempt(a)
 	}
 }

@@ -38,6 +38,9 @@ type Stats struct {
 	Late, Expired, Overruns, Released        int
 	Fast, Locked, Conflicts, Unknown, Denied int // turns, and how they ended
 	Crashes, Rests                           int
+
+	// What budgets and keys came to.
+	Extended, Adjusted, RaisesEnded, Slid, Seeded, Crossed, Repeated, LateReleased int
 }
 
 // Add sums results up.
@@ -49,6 +52,8 @@ func (r *Result) Add(other Result) {
 	s.Late, s.Expired, s.Overruns, s.Released = s.Late+o.Late, s.Expired+o.Expired, s.Overruns+o.Overruns, s.Released+o.Released
 	s.Fast, s.Locked, s.Conflicts, s.Unknown, s.Denied = s.Fast+o.Fast, s.Locked+o.Locked, s.Conflicts+o.Conflicts, s.Unknown+o.Unknown, s.Denied+o.Denied
 	s.Crashes, s.Rests = s.Crashes+o.Crashes, s.Rests+o.Rests
+	s.Extended, s.Adjusted, s.RaisesEnded, s.Slid = s.Extended+o.Extended, s.Adjusted+o.Adjusted, s.RaisesEnded+o.RaisesEnded, s.Slid+o.Slid
+	s.Seeded, s.Crossed, s.Repeated, s.LateReleased = s.Seeded+o.Seeded, s.Crossed+o.Crossed, s.Repeated+o.Repeated, s.LateReleased+o.LateReleased
 }
 
 // Explain is what a person needs to know of a run that failed.
@@ -87,7 +92,11 @@ type world struct {
 	model      *model
 	tenants    []domain.TenantID
 	budgets    []budget
+	keys       []domain.KeyID
+	defined    int // budgets and adjustments, so that each has a name of its own
 	calls      []*call
+	asked      []*call                      // the newest with an idempotency key
+	paid       map[string]*modelReservation // by idempotency key: what the provider billed last
 	byID       map[domain.ReservationID]*call
 	quiet      bool
 	since      time.Duration // it is quiet
@@ -111,7 +120,7 @@ func Run(cfg Config) Result {
 
 func newWorld(cfg Config) *world {
 	w := &world{
-		bug: cfg.Bug, redis: map[domain.TenantID]*registers{}, byID: map[domain.ReservationID]*call{},
+		bug: cfg.Bug, redis: map[domain.TenantID]*registers{}, byID: map[domain.ReservationID]*call{}, keys: []domain.KeyID{"a", "b"}, paid: map[string]*modelReservation{},
 		usage: &usageLedger{
 			cursors: map[domain.TenantID]int64{}, charged: map[domain.TenantID]domain.Amount{}, rows: map[domain.TenantID]int{},
 		},
@@ -130,11 +139,7 @@ func newWorld(cfg Config) *world {
 	for i := range 2 + w.rnd.below(3) {
 		w.tenants = append(w.tenants, domain.TenantID("t"+strconv.Itoa(i)))
 	}
-	w.budgets = []budget{
-		{domain.DefineBudget{ID: "hour", Period: domain.Hourly, Source: domain.SourceAdmin}, 300, 6000},
-		{domain.DefineBudget{ID: "day", Period: domain.Daily, Source: domain.SourceAdmin}, 2000, 40000},
-		{domain.DefineBudget{ID: "total", Period: domain.Total, Source: domain.SourceAdmin}, 100_000, 10_000_000},
-	}
+	w.budgets = w.someBudgets()
 	for i := range 2 + w.rnd.below(2) {
 		w.gateways = append(w.gateways, &gateway{world: w, number: i})
 	}
@@ -146,6 +151,7 @@ func newWorld(cfg Config) *world {
 	w.spawn("counters", nil, w.count)
 	w.spawn("usage", nil, w.project)
 	w.spawn("reaper", nil, w.reap)
+	w.spawn("ager", nil, w.age)
 	return w
 }
 
@@ -166,8 +172,13 @@ func (w *world) setUp() {
 	for _, tenant := range w.tenants {
 		for !w.command(w.gateways[0], tenant, domain.CreateTenant{Name: "sim", Actor: "sim"}) && !w.model.tenant(tenant).exists() {
 		}
+		for _, id := range w.keys {
+			issue := domain.IssueKey{ID: id, Name: "sim", Hash: string(tenant) + string(id), Actor: "sim"}
+			for !w.command(w.gateways[0], tenant, issue) && !w.model.tenant(tenant).hasKey(id) {
+			}
+		}
 		for _, b := range w.budgets {
-			for !w.command(w.gateways[0], tenant, b.define(w.rnd)) {
+			for !w.command(w.gateways[0], tenant, w.define(b)) {
 			}
 		}
 	}
@@ -286,6 +297,13 @@ func (w *world) transient(name string, body func()) {
 func (w *world) checkAnswer(tenant domain.TenantID, c domain.Command, records []domain.Recorded, err error) {
 	_, expires := c.(domain.Expire)
 	_, reserves := c.(domain.Reserve)
+	if extend, ok := c.(domain.Extend); ok {
+		reserves = extend.Add >= 0
+	}
+	if repeated := new(domain.IdempotencyError); errors.As(err, &repeated) {
+		w.checkRepeated(tenant, c, repeated)
+		return
+	}
 	switch {
 	case err == nil:
 		for _, r := range records {
@@ -305,10 +323,31 @@ func (w *world) checkAnswer(tenant domain.TenantID, c domain.Command, records []
 			w.fail("refused although there is room: %w", err)
 		}
 	case errors.Is(err, domain.ErrUnavailable), errors.Is(err, domain.ErrTenantSuspended), errors.Is(err, domain.ErrReservationUnknown),
-		errors.Is(err, domain.ErrBudgetUnknown), errors.Is(err, domain.ErrTenantExists):
+		errors.Is(err, domain.ErrBudgetUnknown), errors.Is(err, domain.ErrTenantExists), errors.Is(err, domain.ErrKeyUnusable):
 	case errors.Is(err, domain.ErrTenantUnknown) && !w.begun:
 	default:
 		w.fail("%T of %s: unexpected: %w", c, tenant, err)
+	}
+}
+
+// checkRepeated judges that an idempotency key was used for what the refusal says.
+func (w *world) checkRepeated(tenant domain.TenantID, c domain.Command, e *domain.IdempotencyError) {
+	w.stats.Repeated++
+	t := w.model.tenant(tenant)
+	switch c := c.(type) { //nolint:gochecksumtype // the others use no key
+	case domain.Reserve:
+		before := t.reservations[e.Attempt.Reservation]
+		mismatch := errors.Is(e, domain.ErrIdempotencyMismatch)
+		if before == nil || before.request.Idempotency != c.Idempotency || before.request.KeyID != c.KeyID ||
+			mismatch == (before.request.Fingerprint == c.Fingerprint) {
+			w.fail("%s of %s was refused: %w", c.Reservation, tenant, e)
+		}
+	case domain.Adjust:
+		if _, used := t.adjusted[c.Idempotency]; !used {
+			w.fail("an adjustment of %s was refused: %w", tenant, e)
+		}
+	default:
+		w.fail("%T of %s was refused: %w", c, tenant, e)
 	}
 }
 
@@ -323,7 +362,7 @@ func isClosing(c domain.Command) bool {
 // checkForward judges that a request is forwarded.
 func (w *world) checkForward(c *call) {
 	r := w.model.tenant(c.tenant).reservations[c.reservation]
-	if r == nil || (r.state != isOpen && r.state != isPresumed) {
+	if r == nil || (r.state != isOpen && r.state != isPresumed && !c.adjusted) {
 		w.fail("%s of %s was forwarded without a committed hold", c.reservation, c.tenant)
 	}
 }

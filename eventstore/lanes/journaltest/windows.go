@@ -242,6 +242,33 @@ func attemptLife(t *testing.T, b *bench) {
 		t.Errorf("a key whose life is over, in the turn that corrects it: %t, %+v", ok, a)
 	}
 	d.loads("after keys whose life is over")
+	d.overtaken(long)
+}
+
+// overtaken closes a reservation that outlived its key, which pays for another one by now, and uses the key anew.
+func (d *desk) overtaken(long time.Time) {
+	d.t.Helper()
+	newer, outlived := keyed("two", 5), reserve(1)
+	d.fast(newer, outlived)
+	of, account := d.state.Open[outlived.Reservation], d.account()
+	of.Idempotency, of.Fingerprint = "two", "f"
+	p := domain.Posting{Account: account.ID, Budget: account.Budget, Limit: account.Limit, Held: account.Held - 1, Settled: account.Settled, Presumed: account.Presumed}
+	then, again := p, keyed("two", 2)
+	then.Held += 2
+	anew := domain.UsageReserved{Request: again.Request, Amount: 2, ExpiresAt: d.now().Add(time.Minute), Postings: []domain.Posting{then}}
+	for what, end := range map[string]domain.Event{
+		"settled":  domain.UsageSettled{Request: of.Request, ReservedAt: long, Reserved: 1, Basis: domain.BasisProvider, Postings: []domain.Posting{p}},
+		"released": domain.ReservationReleased{Request: of.Request, ReservedAt: long, Reserved: 1, Reason: domain.ReleasedNotSent, Postings: []domain.Posting{p}},
+	} {
+		d.loses(what+" in the turn that uses its key anew", d.follow(end, anew))
+	}
+	l, unlock := d.lock()
+	defer unlock()
+	s, key := domain.NewState(d.tenant), domain.AttemptKey{Idempotency: "two"}
+	s.AdoptAttempt(domain.Attempt{AttemptKey: key, Reservation: outlived.Reservation, At: long, State: domain.AttemptHeld})
+	if err := l.Attempt(d.t.Context(), &s, key); err != nil || s.Attempts[key].Reservation != newer.Reservation {
+		d.t.Errorf("the key of a reservation that outlived it: %+v, %v", s.Attempts[key], err)
+	}
 }
 
 func rolling(t *testing.T, b *bench) {
