@@ -37,6 +37,21 @@ const (
 	noDedupe            Bug = "the usage projector does not drop repetitions"
 	olderWins           Bug = "an older version overwrites a register"
 	deleteBeforePublish Bug = "outbox rows are deleted before they are published"
+
+	noFresh          Bug = "a fresh idempotency key is not looked up before the compare-and-set"
+	leavesEarly      Bug = "a part of a rolling window leaves by its start, not by its end"
+	forgetPast       Bug = "a new budget forgets what its window had cost"
+	adoptsNothing    Bug = "a new budget forgets what is presumed in its window"
+	scopeLeftOut     Bug = "a budget by tag is left out"
+	raiseForever     Bug = "a raise never ends"
+	toldTwice        Bug = "a threshold is told again by the next charge"
+	extendBlindly    Bug = "the CHECK is dropped and an extension does not ask for room"
+	suspendedKey     Bug = "a suspended key still reserves"
+	releaseIsFinal   Bug = "what was released is not kept, so evidence that it was billed finds nothing"
+	adjustAgain      Bug = "an adjustment does not ask for its idempotency key"
+	forgetExtension  Bug = "a cold load reads what was reserved, not what was extended"
+	customAtItsEnd   Bug = "a custom budget still counts at its end"
+	seedWithoutHolds Bug = "a new budget does not adopt open reservations"
 )
 
 // Bugs lists all, in the order of the documentation.
@@ -45,21 +60,24 @@ func Bugs() []Bug {
 		overspend, windowEnd, noCompare, noFence, noSkew, oldLimit, wrongWindow, forgetUndo, conflictIsSuccess,
 		unknownIsFailure, unknownIsSuccess, coldForgets, forgetPresumption, lateTwice, reapEarly, releaseUnknown,
 		forgetOnError, forwardBeforeCommit, noDedupe, olderWins, deleteBeforePublish,
+		noFresh, leavesEarly, forgetPast, adoptsNothing, seedWithoutHolds, scopeLeftOut, customAtItsEnd, raiseForever, toldTwice,
+		extendBlindly, forgetExtension, suspendedKey, releaseIsFinal, adjustAgain,
 	}
 }
 
 // flaws are the guards of the database that a bug takes away.
 func (b Bug) flaws() flaws {
 	return flaws{
-		noCheck: b == overspend, noCompare: b == noCompare, noFence: b == noFence,
-		noSkew: b == noSkew, noRatchet: b == oldLimit,
+		noCheck: b == overspend || b == extendBlindly, noCompare: b == noCompare, noFence: b == noFence,
+		noSkew: b == noSkew, noRatchet: b == oldLimit, noFresh: b == noFresh || b == adjustAgain,
 	}
 }
 
 // journal wraps a gateway's journal.
 func (b Bug) journal(w *world, j *Journal) lanes.Journal {
 	switch b { //nolint:exhaustive // the others are elsewhere
-	case conflictIsSuccess, unknownIsFailure, unknownIsSuccess, coldForgets, forgetPresumption:
+	case conflictIsSuccess, unknownIsFailure, unknownIsSuccess, coldForgets, forgetPresumption, forgetPast, adoptsNothing,
+		releaseIsFinal, adjustAgain, forgetExtension:
 		return &wrongJournal{Journal: j, bug: b, world: w}
 	}
 	return j
@@ -110,6 +128,12 @@ type wrongLocked struct {
 // Load implements lanes.Locked.
 func (l *wrongLocked) Load(ctx context.Context, seen lanes.Mark) (domain.State, lanes.Hash, error) {
 	s, hash, err := l.Locked.Load(ctx, seen)
+	if l.bug == forgetExtension {
+		for id, r := range s.Open {
+			r.Amount = domain.Amount(r.Estimate.CompletionTokens) // what the simulated callers reserve
+			s.Open[id] = r
+		}
+	}
 	if l.bug != coldForgets || err != nil {
 		return s, hash, err
 	}
@@ -128,7 +152,33 @@ func (l *wrongLocked) Presumption(ctx context.Context, s *domain.State, id domai
 	if l.bug == forgetPresumption {
 		return nil
 	}
-	return l.Locked.Presumption(ctx, s, id)
+	err := l.Locked.Presumption(ctx, s, id)
+	if l.bug == releaseIsFinal && s.Presumed[id].Released {
+		s.ForgetPresumption(id)
+	}
+	return err
+}
+
+// Attempt implements lanes.Locked.
+func (l *wrongLocked) Attempt(ctx context.Context, s *domain.State, key domain.AttemptKey) error {
+	if l.bug == adjustAgain {
+		return nil
+	}
+	return l.Locked.Attempt(ctx, s, key)
+}
+
+// Past implements lanes.Locked.
+func (l *wrongLocked) Past(ctx context.Context, s *domain.State, past domain.Past) (domain.Past, error) {
+	answer, err := l.Locked.Past(ctx, s, past)
+	switch l.bug { //nolint:exhaustive // the others answer right
+	case forgetPast:
+		answer.Spent = nil
+	case adoptsNothing:
+		for id := range s.Presumed {
+			s.ForgetPresumption(id)
+		}
+	}
+	return answer, err
 }
 
 // executor is domain.Execute, or something in its place.
@@ -165,7 +215,7 @@ func (b Bug) execute(w *world) executor {
 	case lateTwice:
 		return w.settleLateAgain
 	}
-	return nil
+	return b.misled(w)
 }
 
 // highest is the limit an account once had.
@@ -190,26 +240,31 @@ func replay(s domain.State, records []domain.Recorded) domain.State {
 // withLimits decides reservations as if the limits were others.
 func withLimits(limit func(domain.Account) domain.Amount) executor {
 	return func(s domain.State, c domain.Command, now time.Time) (domain.State, []domain.Recorded, error) {
-		if _, ok := c.(domain.Reserve); !ok {
+		if !isReserve(c) {
 			return domain.Execute(s, c, now)
 		}
-		wrong := s.Clone()
-		for _, a := range wrong.Accounts {
-			a.Limit = limit(*a)
-		}
-		_, records, err := domain.Execute(wrong, c, now)
-		if err != nil {
-			return s, nil, err
-		}
-		for _, r := range records {
-			for i, p := range domain.Postings(r.Event) {
-				if a := s.Accounts[p.Account]; a != nil {
-					domain.Postings(r.Event)[i].Limit = a.Limit
-				}
+		return limited(s, c, now, limit)
+	}
+}
+
+// limited decides as if the limits were others.
+func limited(s domain.State, c domain.Command, now time.Time, limit func(domain.Account) domain.Amount) (domain.State, []domain.Recorded, error) {
+	wrong := s.Clone()
+	for _, a := range wrong.Accounts {
+		a.Limit = limit(*a)
+	}
+	_, records, err := domain.Execute(wrong, c, now)
+	if err != nil {
+		return s, nil, err
+	}
+	for _, r := range records {
+		for i, p := range domain.Postings(r.Event) {
+			if a := s.Accounts[p.Account]; a != nil {
+				domain.Postings(r.Event)[i].Limit = a.Limit
 			}
 		}
-		return replay(s, records), records, nil
 	}
+	return replay(s, records), records, nil
 }
 
 // rewrite changes events after they were decided.

@@ -174,7 +174,7 @@ func (c *change) post(t *tables, rolling []domain.Account, f flaws) error {
 // account its buckets are lost, as they would be in Postgres.
 func (c *change) roll(a *domain.Account, rolling []domain.Account, inserted bool) {
 	a.Oldest, a.Buckets = 0, nil
-	for _, r := range rolling {
+	for _, r := range slices.Backward(rolling) {
 		if r.ID == a.ID {
 			a.Oldest, a.Buckets, a.Crossed = r.Oldest, slices.Clone(r.Buckets), slices.Clone(r.Crossed)
 			if a.Buckets == nil {

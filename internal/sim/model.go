@@ -129,7 +129,7 @@ func (m *model) judge(t *modelTenant, r domain.Recorded) {
 	if _, opens := r.Event.(domain.WindowOpened); !opens {
 		m.unseeded(t)
 	}
-	switch e := r.Event.(type) { //nolint:gochecksumtype // the others are of use, or concern no money
+	switch e := r.Event.(type) {
 	case domain.TenantCreated:
 		t.zone = e.Zone
 	case domain.TenantChanged:

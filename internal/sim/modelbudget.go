@@ -292,7 +292,7 @@ func reached(t domain.Threshold, a *modelAccount) bool {
 // judgeTold judges that after spending somebody was told of every threshold that is reached.
 func (m *model) judgeTold(t *modelTenant, records []domain.Recorded) {
 	for _, r := range records {
-		switch r.Event.(type) { //nolint:gochecksumtype // the others spend nothing
+		switch r.Event.(type) {
 		case domain.UsageSettled, domain.ReservationExpired, domain.UsageSettledLate, domain.UsageAdjusted, domain.BudgetChanged:
 		default:
 			continue

@@ -111,7 +111,7 @@ func (w *world) checkCall(c *call) {
 	case c.refused && survived && res.state != isReleased && (res.state != isSettled || res.charged != 0):
 		w.fail("the caller of %s heard no, and it was neither left out nor given back", c.reservation)
 	case c.adjusted: // an operator says what it cost
-	case c.evidenced && (res.state != isSettled || res.charged != c.billed) && (res.state != isReleased || c.billed != 0):
+	case (c.evidenced || c.invoiced) && (res.state != isSettled || res.charged != c.billed) && (res.state != isReleased || c.billed != 0):
 		w.fail("%s was settled with %s and is charged %s", c.reservation, c.billed, res.charged)
 	case c.forwarded && c.seen && survived && res.charged != c.billed:
 		w.fail("the answer to %s was seen: the provider billed %s, the ledger charged %s", c.reservation, c.billed, res.charged)

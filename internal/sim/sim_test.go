@@ -36,6 +36,8 @@ func TestEverySeedHoldsWhatMustHold(t *testing.T) {
 		"settled": all.Stats.Settled, "settled late": all.Stats.Late, "expired": all.Stats.Expired, "released": all.Stats.Released,
 		"overrun": all.Stats.Overruns, "fast turns": all.Stats.Fast, "locked turns": all.Stats.Locked, "conflicts": all.Stats.Conflicts,
 		"unknown outcomes": all.Stats.Unknown, "denials": all.Stats.Denied, "crashes": all.Stats.Crashes, "rests": all.Stats.Rests,
+		"extended": all.Stats.Extended, "adjusted": all.Stats.Adjusted, "lowered by time": all.Stats.RaisesEnded, "slid": all.Stats.Slid,
+		"begun with what it had cost": all.Stats.Seeded, "told": all.Stats.Crossed, "repeated": all.Stats.Repeated, "billed after all": all.Stats.LateReleased,
 	} {
 		if n == 0 {
 			t.Errorf("nothing was ever %s: the simulation shows less than it says", what)

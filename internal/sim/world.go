@@ -334,7 +334,7 @@ func (w *world) checkAnswer(tenant domain.TenantID, c domain.Command, records []
 func (w *world) checkRepeated(tenant domain.TenantID, c domain.Command, e *domain.IdempotencyError) {
 	w.stats.Repeated++
 	t := w.model.tenant(tenant)
-	switch c := c.(type) { //nolint:gochecksumtype // the others use no key
+	switch c := c.(type) {
 	case domain.Reserve:
 		before := t.reservations[e.Attempt.Reservation]
 		mismatch := errors.Is(e, domain.ErrIdempotencyMismatch)
