@@ -15,14 +15,14 @@
 // # What is judged
 //
 // After every step in which something was committed, model.go folds the new events anew, without using
-// package domain, and holds them against the chain, the limits, the windows, the life of each reservation and
-// the tables. Answers are judged when they are given, forwarding when it happens, and the provider's book
+// package domain (but for its calendar and its scopes), and holds them against the chain, the limits, the windows,
+// the life of each reservation and of its idempotency key, and the tables. Answers are judged when they are given, forwarding when it happens, and the provider's book
 // whenever it or a reservation's end changes. Every 5000 steps the harm stops, everything must come to rest,
 // and the sums, the projections, the caches and the fate of each request are compared.
 //
 // # How to add to it
 //
-// A new command of callers belongs into client.go, one of administrators into administer; a new event into
-// model.judge, tables.go if it has rows, and chargeOf if it charges. A seeded bug is a Bug with a place where it
+// A new command of callers belongs into client.go, one of administrators into admin.go; a new event into
+// model.judge, change.go if it has rows, and chargeOf if it charges. A seeded bug is a Bug with a place where it
 // is planted: the database's flaws, a wrongJournal, an executor, or an if in the simulated parts.
 package sim

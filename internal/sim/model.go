@@ -331,7 +331,12 @@ func (m *model) adjusted(t *modelTenant, r domain.Recorded, e domain.UsageAdjust
 	if c := m.world.byID[e.Reservation]; c != nil {
 		c.adjusted = true
 	}
-	m.post(t, r, e.Postings, t.counting(res), move)
+	accounts := slices.DeleteFunc(t.counting(res), func(id domain.AccountID) bool {
+		// A budget that came later and is retired: whether it counts what was confirmed before matters to nobody.
+		_, live := t.budgets[t.accounts[id].budget]
+		return !live && int64(id) > res.version && !slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Account == id })
+	})
+	m.post(t, r, e.Postings, accounts, move)
 	t.given(e)
 }
 

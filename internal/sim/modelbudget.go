@@ -240,8 +240,8 @@ func (t *modelTenant) seed(b *modelBudget, window domain.Window, into *modelAcco
 			buckets[number] = part
 		}
 		part.Settled, part.Presumed = part.Settled+settled, part.Presumed+presumed
-		if settled != 0 && account.length != 0 {
-			account.entries = append(account.entries, entry{at, settled})
+		if account.length != 0 {
+			account.enter(at, settled)
 		}
 	}
 	for _, res := range t.reservations {

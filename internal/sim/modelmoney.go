@@ -18,12 +18,25 @@ func (r *rolling) bucketOf(at time.Time) int64 {
 	return at.UnixMicro() / (r.length / parts).Microseconds() // nothing here is before 1970
 }
 
+// enter adds what was charged for a reservation made at a time to what it has been charged before.
+func (r *rolling) enter(at time.Time, settled domain.Amount) {
+	for i := range r.entries {
+		if r.entries[i].at.Equal(at) {
+			r.entries[i].settled += settled
+			return
+		}
+	}
+	if settled != 0 {
+		r.entries = append(r.entries, entry{at, settled})
+	}
+}
+
 // post judges an event's balances: the accounts it is about and no others, moved by its amounts, and never above
 // the limit but by force, for which there must be a reason.
 func (m *model) post(t *modelTenant, r domain.Recorded, postings []domain.Posting, accounts []domain.AccountID, by moved) {
 	w := m.world
 	if accounts != nil && len(accounts) != len(postings) {
-		w.fail("%s: version %d posts to other accounts than its reservation", r.Tenant, r.Version)
+		w.fail("%s: version %d posts to %d accounts other than %v", r.Tenant, r.Version, len(postings), accounts)
 		return
 	}
 	for i, p := range postings {
@@ -49,9 +62,7 @@ func (m *model) post(t *modelTenant, r domain.Recorded, postings []domain.Postin
 		}
 		a.held, a.settled, a.presumed = p.Held, p.Settled, p.Presumed
 		if a.length != 0 {
-			if settled != 0 {
-				a.entries = append(a.entries, entry{by.at, settled})
-			}
+			a.enter(by.at, settled)
 			m.rolled(r, p.Account, a)
 		}
 	}
@@ -93,7 +104,7 @@ func (m *model) rolled(r domain.Recorded, id domain.AccountID, a *modelAccount) 
 			continue
 		}
 		kept = append(kept, e)
-		if e.at.After(from) {
+		if e.at.After(from) || (e.settled < 0 && number >= a.bucketOf(from)) {
 			least += e.settled
 		}
 		if number >= whole {
