@@ -18,6 +18,7 @@ create function bucket_sum(buckets bigint[], first int) returns bigint language 
 $$;
 alter table account add constraint account_buckets
     check (buckets is null or (bucket_sum(buckets, 2) = settled and bucket_sum(buckets, 3) = presumed));
+alter table account add constraint account_rolls check ((duration_min = 0) = (buckets is null));
 create index account_slides on account (slides_at) where slides_at is not null;
 create index account_ended on account (win_end);
 

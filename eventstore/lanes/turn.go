@@ -160,6 +160,7 @@ func (l *Ledger) plan(s *stream, calls []*call, now time.Time, ask asking) (t *t
 			t.calls, t.aside = calls[:i:i], calls[i:]
 			break
 		}
+		rolling = withOpened(rolling, s.state, records)
 		for _, r := range records {
 			if r.Body, err = domain.EncodeEvent(r.Event); err != nil {
 				return nil, fmt.Errorf("%w: tenant %s: %w", ErrUndecidable, s.tenant, err)
@@ -172,11 +173,6 @@ func (l *Ledger) plan(s *stream, calls []*call, now time.Time, ask asking) (t *t
 		t.outcomes = append(t.outcomes, o)
 	}
 	s.hash = hash
-	for _, a := range rollingOf(s.state) {
-		if !slices.Contains(rolling, a) {
-			rolling = append(rolling, a)
-		}
-	}
 	for _, a := range rolling { // also those that left the state in this turn
 		t.rolling = append(t.rolling, *a)
 	}
@@ -190,6 +186,18 @@ func rollingOf(s domain.State) []*domain.Account {
 	for _, a := range s.Accounts {
 		if a.Duration != 0 {
 			rolling = append(rolling, a)
+		}
+	}
+	return rolling
+}
+
+// withOpened adds the rolling accounts that records opened: a later command of the turn may retire their budget.
+func withOpened(rolling []*domain.Account, s domain.State, records []domain.Recorded) []*domain.Account {
+	for _, r := range records {
+		if e, ok := r.Event.(domain.WindowOpened); ok && e.Duration != 0 {
+			if a := s.Accounts[e.Account]; a != nil {
+				rolling = append(rolling, a)
+			}
 		}
 	}
 	return rolling
