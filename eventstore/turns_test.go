@@ -1,0 +1,183 @@
+package eventstore_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
+	"github.com/budgetguard/budgetguard/internal/testenv"
+)
+
+// stepped is a ledger on Postgres whose turns the test carries out: what it submits between two calls of
+// turns is decided and written together.
+type stepped struct {
+	*lanes.Ledger
+	t     *testing.T
+	store *eventstore.Store
+	done  []lanes.Turned
+}
+
+func newStepped(t *testing.T, url string) *stepped {
+	t.Helper()
+	s := &stepped{t: t, store: openStore(t, url)}
+	journal, err := eventstore.OpenJournal(t.Context(), url, wall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Ledger = lanes.New(journal, lanes.Config{
+		Now: wall, Turned: func(d lanes.Turned) { s.done = append(s.done, d) }, After: func(_ time.Duration, then func()) { then() },
+	})
+	t.Cleanup(func() {
+		if err := s.Close(within(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// submit queues a command that must succeed. The function it returns says what became of it.
+func (s *stepped) submit(tenant domain.TenantID, c domain.Command) (events func() []domain.Recorded) {
+	s.t.Helper()
+	p, err := s.Submit(tenant, c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return func() []domain.Recorded {
+		s.t.Helper()
+		records, done, err := p.Poll()
+		if !done || err != nil {
+			s.t.Fatalf("%T: answered %v, %v", c, done, err)
+		}
+		return records
+	}
+}
+
+// turns carries out all that is due and says what turns that were.
+func (s *stepped) turns() []lanes.Turned {
+	s.done = nil
+	for s.StepFast(s.t.Context()) || s.StepLocked(s.t.Context()) { //nolint:revive // the steps are the work
+	}
+	return s.done
+}
+
+// all carries out commands of one tenant in one turn.
+func (s *stepped) all(tenant domain.TenantID, commands ...domain.Command) (turn lanes.Turned, answers [][]domain.Recorded) {
+	s.t.Helper()
+	var events []func() []domain.Recorded
+	for _, c := range commands {
+		events = append(events, s.submit(tenant, c))
+	}
+	turns := s.turns()
+	if len(turns) != 1 {
+		s.t.Fatalf("%d turns: %+v", len(turns), turns)
+	}
+	for _, e := range events {
+		answers = append(answers, e())
+	}
+	agree(s.t, s.Ledger, s.store, tenant)
+	return turns[0], answers
+}
+
+func TestTenantsOfOneTurnKeepTheirOwnAccounts(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	suffix := uuid.NewString()[:8]
+	one, two := domain.TenantID("a-"+suffix), domain.TenantID("b-"+suffix)
+	of := func(model string) domain.Reserve {
+		r := reserve(10)
+		r.Model = model
+		return r
+	}
+	for i, tenant := range []domain.TenantID{one, two} { // their accounts have the same numbers
+		l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+		for _, model := range []string{"gpt-4", "gpt-3.5-turbo"} {
+			l.all(tenant, domain.DefineBudget{
+				ID: domain.BudgetID(model), Period: domain.Rolling, Span: domain.Span{Duration: domain.Length(time.Hour)}, Limit: 100,
+				Scope: domain.Scope{Model: model}, AlertsAt: []domain.Threshold{250_000, 500_000}, Source: domain.SourceAdmin, Actor: "admin",
+			})
+			r := of(model)
+			l.all(tenant, r)
+			l.all(tenant, settle(r.Reservation, domain.Amount(11+30*i)))
+		}
+	}
+	first, second := l.submit(one, of("gpt-4")), l.submit(two, of("gpt-3.5-turbo"))
+	if turns := l.turns(); len(turns) != 1 || turns[0].Tenants != 2 || turns[0].Locked {
+		t.Fatalf("not one turn of the fast lane: %+v", turns)
+	}
+	first()
+	second()
+	for _, tenant := range []domain.TenantID{one, two} {
+		agree(t, l.Ledger, l.store, tenant)
+	}
+	verified(t, url)
+}
+
+func TestReservationsOfOneTurnKeepTheirOwnRows(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	one, two := reserve(10), reserve(20)
+	l.all(tenant, one, two)
+	extend := func(r domain.Reserve, add domain.Amount) domain.Command {
+		return domain.Extend{Reservation: r.Reservation, Add: add, TTL: time.Duration(add) * time.Hour}
+	}
+	l.all(tenant, extend(one, 1), extend(two, 2), extend(one, 4)) // the last of each counts
+	presume := func(r domain.Reserve) domain.Command {
+		return domain.SettlePresumed{Reservation: r.Reservation, Reason: "cut"}
+	}
+	l.all(tenant, presume(one), presume(two))
+	still := func(r domain.Reserve, charged domain.Amount) domain.Command {
+		late := settle(r.Reservation, charged)
+		late.Basis = domain.BasisPresumed
+		return late
+	}
+	l.all(tenant, still(one, 3), still(two, 5), still(one, 4))
+	verified(t, url)
+	l.all(tenant, still(one, 2), settle(two.Reservation, 7), settle(one.Reservation, 6))
+	verified(t, url)
+}
+
+func TestARequestThatIsGivenBackAndChargedInOneTurnHasItsKeyAgain(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	for i, back := range []string{domain.ReleasedNotSent, domain.ReleasedNeverDispatched} {
+		r := reserve(10)
+		r.Idempotency, r.Fingerprint = fmt.Sprint("once", i), "f"
+		l.all(tenant, r)
+		l.all(tenant, domain.Release{Reservation: r.Reservation, Reason: back}, settle(r.Reservation, 7))
+		verified(t, url)
+	}
+}
+
+func TestARefusalIsConfirmedUnderTheLock(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l, other := newStepped(t, url), newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
+	held := reserve(60)
+	l.all(tenant, held)
+	other.all(tenant, settle(held.Reservation, 5)) // there is room, and l does not know
+	granted := l.submit(tenant, reserve(90))
+	if turns := l.turns(); len(turns) != 1 || !turns[0].Locked {
+		t.Errorf("%+v", turns)
+	}
+	if len(granted()) == 0 {
+		t.Error("nothing was recorded")
+	}
+	agree(t, l.Ledger, l.store, tenant)
+}
