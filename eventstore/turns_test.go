@@ -66,21 +66,19 @@ func (s *stepped) turns() []lanes.Turned {
 }
 
 // all carries out commands of one tenant in one turn.
-func (s *stepped) all(tenant domain.TenantID, commands ...domain.Command) (answers [][]domain.Recorded) {
+func (s *stepped) all(tenant domain.TenantID, commands ...domain.Command) {
 	s.t.Helper()
 	var events []func() []domain.Recorded
 	for _, c := range commands {
 		events = append(events, s.submit(tenant, c))
 	}
-	turns := s.turns()
-	if len(turns) != 1 {
+	if turns := s.turns(); len(turns) != 1 {
 		s.t.Fatalf("%d turns: %+v", len(turns), turns)
 	}
-	for _, e := range events {
-		answers = append(answers, e())
+	for _, answered := range events {
+		answered()
 	}
 	agree(s.t, s.Ledger, s.store, tenant)
-	return answers
 }
 
 func TestTenantsOfOneTurnKeepTheirOwnAccounts(t *testing.T) {
