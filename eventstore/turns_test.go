@@ -60,13 +60,13 @@ func (s *stepped) submit(tenant domain.TenantID, c domain.Command) (events func(
 // turns carries out all that is due and says what turns that were.
 func (s *stepped) turns() []lanes.Turned {
 	s.done = nil
-	for s.StepFast(s.t.Context()) || s.StepLocked(s.t.Context()) { //nolint:revive // the steps are the work
+	for s.StepFast(s.t.Context()) || s.StepLocked(s.t.Context()) {
 	}
 	return s.done
 }
 
 // all carries out commands of one tenant in one turn.
-func (s *stepped) all(tenant domain.TenantID, commands ...domain.Command) (turn lanes.Turned, answers [][]domain.Recorded) {
+func (s *stepped) all(tenant domain.TenantID, commands ...domain.Command) {
 	s.t.Helper()
 	var events []func() []domain.Recorded
 	for _, c := range commands {
@@ -77,10 +77,9 @@ func (s *stepped) all(tenant domain.TenantID, commands ...domain.Command) (turn 
 		s.t.Fatalf("%d turns: %+v", len(turns), turns)
 	}
 	for _, e := range events {
-		answers = append(answers, e())
+		e()
 	}
 	agree(s.t, s.Ledger, s.store, tenant)
-	return turns[0], answers
 }
 
 func TestTenantsOfOneTurnKeepTheirOwnAccounts(t *testing.T) {

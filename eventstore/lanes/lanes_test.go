@@ -1,0 +1,336 @@
+package lanes_test
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
+	"github.com/budgetguard/budgetguard/internal/sim"
+)
+
+// wire is the way to a shared fake of the database. It loses answers where a test says so.
+type wire struct {
+	*sim.Shared
+	loseAppend bool  // the next append's answer; it is written all the same
+	fence      error // what a fence comes to; nil: it is raised
+}
+
+var errCut = errors.New("the connection broke")
+
+// Append implements lanes.Journal.
+func (w *wire) Append(ctx context.Context, appends []lanes.Append) ([]domain.TenantID, time.Time, error) {
+	won, at, err := w.Shared.Append(ctx, appends)
+	if w.loseAppend {
+		w.loseAppend = false
+		return nil, time.Time{}, errCut
+	}
+	return won, at, err
+}
+
+// Fence implements lanes.Journal.
+func (w *wire) Fence(ctx context.Context, tenant domain.TenantID, first domain.Recorded) (bool, error) {
+	if w.fence != nil {
+		return false, w.fence
+	}
+	return w.Shared.Fence(ctx, tenant, first)
+}
+
+// gateway is a ledger whose turns and timers the test carries out.
+type gateway struct {
+	*lanes.Ledger
+	t         *testing.T
+	now       time.Time
+	done      []lanes.Turned
+	committed int
+	waits     []time.Duration
+	timers    []func()
+}
+
+// newGateways makes a wire and some ledgers behind it, all with one clock.
+func newGateways(t *testing.T, n int) (*wire, []*gateway) {
+	t.Helper()
+	all := make([]*gateway, n)
+	now := func() time.Time { return all[0].now }
+	w := &wire{Shared: sim.NewShared(now)}
+	for i := range all {
+		g := &gateway{t: t, now: time.Unix(1_800_000_000, 0).UTC()}
+		all[i] = g
+		g.Ledger = lanes.New(w, lanes.Config{
+			Now: now, Committed: func() { g.committed++ },
+			Turned: func(d lanes.Turned) { g.done = append(g.done, d) },
+			After: func(wait time.Duration, then func()) {
+				g.waits, g.timers = append(g.waits, wait), append(g.timers, then)
+			},
+		})
+	}
+	return w, all
+}
+
+func newGateway(t *testing.T) (*wire, *gateway) {
+	t.Helper()
+	w, all := newGateways(t, 1)
+	return w, all[0]
+}
+
+func (g *gateway) submit(c domain.Command) lanes.Pending {
+	g.t.Helper()
+	p, err := g.Submit("t", c)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return p
+}
+
+// turns carries out all that is due now and says what turns that were.
+func (g *gateway) turns() []lanes.Turned {
+	g.done = nil
+	for g.StepFast(g.t.Context()) || g.StepLocked(g.t.Context()) {
+	}
+	return g.done
+}
+
+// ring lets the timers end.
+func (g *gateway) ring() {
+	timers := g.timers
+	g.timers = nil
+	for _, then := range timers {
+		then()
+	}
+}
+
+// do carries out a command that must succeed, and says whether under the lock.
+func (g *gateway) do(c domain.Command) (locked bool) {
+	g.t.Helper()
+	p := g.submit(c)
+	turns := g.turns()
+	g.answered(p, nil)
+	return turns[len(turns)-1].Locked
+}
+
+func (g *gateway) answered(p lanes.Pending, want error) {
+	g.t.Helper()
+	if _, done, err := p.Poll(); !done || !errors.Is(err, want) {
+		g.t.Errorf("answered %v, %v; want %v", done, err, want)
+	}
+}
+
+func (g *gateway) unanswered(p lanes.Pending) {
+	g.t.Helper()
+	if _, done, err := p.Poll(); done {
+		g.t.Errorf("answered %v", err)
+	}
+}
+
+// begin makes the tenant with a budget.
+func (g *gateway) begin(limit domain.Amount) {
+	g.t.Helper()
+	g.do(domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	g.do(domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: limit, Source: domain.SourceAdmin, Actor: "admin"})
+}
+
+func reserve(amount domain.Amount) domain.Reserve {
+	return domain.Reserve{
+		Request: domain.Request{
+			Reservation: domain.ReservationID(uuid.NewString()), Route: "/v1/chat/completions", Provider: "openai", Model: "gpt-4",
+			Prices: "test", Policy: "test", Gateway: "gw", Estimate: domain.Estimate{PromptTokens: 10, CompletionTokens: 100, Basis: "test"},
+		},
+		Amount: amount, TTL: time.Minute,
+	}
+}
+
+func settle(r domain.Reserve, charged domain.Amount) domain.Settle {
+	return domain.Settle{Reservation: r.Reservation, Charged: charged, Basis: domain.BasisProvider, Reason: "answered"}
+}
+
+func TestALinkNeverChangesItsLayout(t *testing.T) {
+	t.Parallel()
+	r := domain.Recorded{
+		Tenant: "acme", Version: 7, Time: time.UnixMicro(1_800_000_000_123_456).UTC(),
+		Event: domain.TenantSuspended{}, Body: []byte(`{"actor":"admin"}`),
+	}
+	const want = "5bc285f31c50247b41785f075d9beff6d12fd857cef864a8f7debfbc6b7c1286"
+	if got := lanes.Link(lanes.Genesis("acme"), r, 1); hex.EncodeToString(got[:]) != want {
+		t.Errorf("the link is %x: no stream that was ever written verifies any more", got)
+	}
+}
+
+func TestTheKindOfAnErrorSaysWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err                    error
+		unknown, forGood, lost bool
+	}{
+		{errCut, true, false, true},
+		{lanes.ErrNotSent, false, false, true},
+		{lanes.ErrDenied, false, false, false},
+		{lanes.ErrRefusedByDatabase, false, true, false},
+		{lanes.ErrUndecidable, false, true, true},
+		{lanes.ErrTampered, true, false, true},
+	} {
+		err := fmt.Errorf("wrapped: %w", c.err)
+		if lanes.OutcomeUnknown(err) != c.unknown || lanes.RefusedForGood(err) != c.forGood || lanes.Lost(err) != c.lost {
+			t.Errorf("%v: unknown %v, for good %v, lost %v", c.err, lanes.OutcomeUnknown(err), lanes.RefusedForGood(err), lanes.Lost(err))
+		}
+	}
+}
+
+func TestADoubtThatNobodyEndsIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fence error
+		heard bool // those who need not wait hear no
+	}{
+		"the database does not answer": {errCut, true},
+		"the database says no":         {lanes.ErrDenied, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := newGateway(t)
+			g.begin(1000)
+			held, inDoubt, queued := reserve(10), reserve(20), reserve(30)
+			g.do(held)
+			w.loseAppend, w.fence = true, c.fence
+			doubt := g.submit(inDoubt)
+			g.turns()
+			later, closing := g.submit(queued), g.submit(settle(held, 7))
+			for range 7 {
+				g.ring()
+				g.turns()
+			}
+			const ms = time.Millisecond
+			if want := []time.Duration{40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, time.Second, time.Second, time.Second}; !slices.Equal(g.waits, want) {
+				t.Errorf("it waited %v, want %v", g.waits, want)
+			}
+			if c.heard {
+				g.answered(doubt, domain.ErrUnavailable)
+				g.answered(later, domain.ErrUnavailable)
+			} else {
+				g.unanswered(doubt)
+				g.unanswered(later)
+			}
+			g.unanswered(closing)
+			w.fence = nil
+			before := g.committed
+			g.ring()
+			turns := g.turns()
+			g.answered(closing, nil)
+			if g.committed == before || len(turns) == 0 || !turns[0].Locked || turns[0].Events != 1 {
+				t.Errorf("the commit that was found out is not told of: %+v", turns)
+			}
+			state, ok := g.Warm("t")
+			_, stays := state.Open[inDoubt.Reservation]
+			if !ok || stays == c.heard || g.Waiting() != 0 {
+				t.Errorf("the reservation stays: %v; %d wait", stays, g.Waiting())
+			}
+		})
+	}
+}
+
+func TestASettlementThatWasInDoubtGivesRoom(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(100)
+	held := reserve(60)
+	g.do(held)
+	refused := g.submit(reserve(50))
+	g.turns()
+	g.answered(refused, domain.ErrBudgetExceeded)
+	if g.Refused("t", 50) == nil {
+		t.Fatal("the refusal is not remembered")
+	}
+	g.do(reserve(1)) // out of the locked path
+	w.loseAppend = true
+	g.do(settle(held, 5))
+	if err := g.Refused("t", 50); w.loseAppend || err != nil {
+		t.Errorf("there is room, and yet %v", err)
+	}
+}
+
+func TestATenantThatAnotherGatewayWritesTooGoesUnderTheLockForAWhile(t *testing.T) {
+	t.Parallel()
+	_, all := newGateways(t, 2)
+	g, other := all[0], all[1]
+	g.begin(1000)
+	for range 2 {
+		if g.do(reserve(1)) {
+			t.Error("the only writer needs no lock")
+		}
+	}
+	conflict := func(of string) {
+		t.Helper()
+		other.do(reserve(1))
+		p := g.submit(reserve(1))
+		if turns := g.turns(); len(turns) != 2 || turns[0].Locked || turns[0].Conflicts != 1 || !turns[1].Locked {
+			t.Errorf("%s: no conflict that was tried again under the lock: %+v", of, turns)
+		}
+		g.answered(p, nil)
+	}
+	for _, while := range []time.Duration{250, 500, 1000, 2000, 4000, 4000} { // milliseconds
+		conflict("another conflict")
+		g.now = g.now.Add(while*time.Millisecond - time.Microsecond)
+		if !g.do(reserve(1)) {
+			t.Errorf("the fast path is tried before %d ms are over", while)
+		}
+		g.now = g.now.Add(time.Microsecond)
+	}
+	if g.do(reserve(1)) {
+		t.Error("no conflict was to come any more")
+	}
+	conflict("a conflict after peace")
+	g.now = g.now.Add(250 * time.Millisecond)
+	if g.do(reserve(1)) {
+		t.Error("the wait does not begin anew")
+	}
+}
+
+func TestOnlyIdleTenantsAreForgotten(t *testing.T) {
+	t.Parallel()
+	const cached, idle, more = 10_000, 1_000, 50
+	_, g := newGateway(t)
+	nothing := domain.Expire{Reservation: domain.ReservationID(uuid.NewString())}
+	add := func(i int) {
+		if _, err := g.Submit(domain.TenantID(fmt.Sprint(i)), nothing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range cached {
+		add(i)
+	}
+	for range idle {
+		g.StepLocked(t.Context())
+	}
+	kept := func() (n int) {
+		for i := range idle {
+			if _, ok := g.Warm(domain.TenantID(fmt.Sprint(i))); ok {
+				n++
+			}
+		}
+		return n
+	}
+	if kept() != idle {
+		t.Fatalf("%d of %d are kept while there is room", kept(), idle)
+	}
+	if _, ok := g.Warm(domain.TenantID(fmt.Sprint(idle))); ok {
+		t.Error("a tenant with work has a state to show")
+	}
+	for i := range more {
+		add(cached + i)
+	}
+	if n := kept(); n == idle || n < idle-64*more {
+		t.Errorf("%d of %d idle tenants are kept", n, idle)
+	}
+	for i := idle; i < cached; i++ { // who was forgotten would be scheduled once more
+		add(i)
+	}
+	if _, locked := g.Due(); locked != cached-idle+more {
+		t.Errorf("%d tenants are due, want %d", locked, cached-idle+more)
+	}
+}
