@@ -105,12 +105,16 @@ func TestTenantsOfOneTurnKeepTheirOwnAccounts(t *testing.T) {
 			l.all(tenant, settle(r.Reservation, domain.Amount(11+30*i)))
 		}
 	}
-	first, second := l.submit(one, of("gpt-4")), l.submit(two, of("gpt-3.5-turbo"))
+	var answers []func() []domain.Recorded
+	for range 2 { // the last posting of an account counts
+		answers = append(answers, l.submit(one, of("gpt-4")), l.submit(two, of("gpt-3.5-turbo")))
+	}
 	if turns := l.turns(); len(turns) != 1 || turns[0].Tenants != 2 || turns[0].Locked {
 		t.Fatalf("not one turn of the fast lane: %+v", turns)
 	}
-	first()
-	second()
+	for _, answer := range answers {
+		answer()
+	}
 	for _, tenant := range []domain.TenantID{one, two} {
 		agree(t, l.Ledger, l.store, tenant)
 	}
@@ -159,6 +163,22 @@ func TestARequestThatIsGivenBackAndChargedInOneTurnHasItsKeyAgain(t *testing.T) 
 		l.all(tenant, domain.Release{Reservation: r.Reservation, Reason: back}, settle(r.Reservation, 7))
 		verified(t, url)
 	}
+}
+
+func TestAKeyThatAnotherRequestHasInTheSameTurnStaysWithIt(t *testing.T) {
+	t.Parallel()
+	url, jump := timeMachine(t, testenv.Database(t))
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "total", Period: domain.Total, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	older, newer := reserve(10), reserve(20)
+	older.Idempotency, older.Fingerprint = "once", "f"
+	newer.Idempotency, newer.Fingerprint = "once", "g"
+	l.all(tenant, older)
+	jump(8 * 24 * time.Hour) // the key's life is over, the reservation's is not
+	newStepped(t, url).all(tenant, newer, settle(older.Reservation, 7))
+	verified(t, url)
 }
 
 func TestARefusalIsConfirmedUnderTheLock(t *testing.T) {

@@ -241,6 +241,9 @@ func TestASettlementThatWasInDoubtGivesRoom(t *testing.T) {
 	held := reserve(60)
 	g.do(held)
 	refused := g.submit(reserve(50))
+	if _, ok := g.Warm("t"); ok {
+		t.Error("a state is shown while there is work on it")
+	}
 	g.turns()
 	g.answered(refused, domain.ErrBudgetExceeded)
 	if g.Refused("t", 50) == nil {
