@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -199,4 +200,25 @@ func TestARefusalIsConfirmedUnderTheLock(t *testing.T) {
 		t.Error("nothing was recorded")
 	}
 	agree(t, l.Ledger, l.store, tenant)
+}
+
+func TestEventsOfAnotherGatewayAreVerifiedBeforeTheyAreBuiltUpon(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l, other := newStepped(t, url), newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
+	held := reserve(60)
+	l.all(tenant, held)
+	other.all(tenant, settle(held.Reservation, 55))
+	execAs(t, url, `update event set body = replace(body, '0.000000055', '0.000000005') where type = 'usage.settled' and tenant_id = '`+string(tenant)+`'`)
+	p, err := l.Submit(tenant, reserve(90))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.turns()
+	if _, done, err := p.Poll(); !done || !errors.Is(err, eventstore.ErrTampered) {
+		t.Errorf("answered %v, %v", done, err)
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,18 +23,48 @@ type wire struct {
 	*sim.Shared
 	loseAppend bool  // the next append's answer; it is written all the same
 	fence      error // what a fence comes to; nil: it is raised
+	lock       error // what a lock comes to; nil: it is had
+	past       error // what a question about the past comes to
+	// append, if set, is called before each append of the fast lane.
+	append func()
 }
 
 var errCut = errors.New("the connection broke")
 
 // Append implements lanes.Journal.
 func (w *wire) Append(ctx context.Context, appends []lanes.Append) ([]domain.TenantID, time.Time, error) {
+	if w.append != nil {
+		w.append()
+	}
 	won, at, err := w.Shared.Append(ctx, appends)
 	if w.loseAppend {
 		w.loseAppend = false
 		return nil, time.Time{}, errCut
 	}
 	return won, at, err
+}
+
+// Lock implements lanes.Journal.
+func (w *wire) Lock(ctx context.Context, tenant domain.TenantID) (lanes.Locked, error) {
+	if w.lock != nil {
+		return nil, w.lock
+	}
+	l, err := w.Shared.Lock(ctx, tenant)
+	return forgetful{l, w}, err
+}
+
+// forgetful is a transaction in which the past may not be told.
+type forgetful struct {
+	lanes.Locked
+	wire *wire
+}
+
+// Past implements lanes.Locked.
+func (f forgetful) Past(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
+	if f.wire.past != nil {
+		return past, f.wire.past
+	}
+	return f.Locked.Past(ctx, state, past)
 }
 
 // Fence implements lanes.Journal.
@@ -133,7 +165,9 @@ func (g *gateway) unanswered(p lanes.Pending) {
 func (g *gateway) begin(limit domain.Amount) {
 	g.t.Helper()
 	g.do(domain.CreateTenant{Name: "ACME", Actor: "admin"})
-	g.do(domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: limit, Source: domain.SourceAdmin, Actor: "admin"})
+	month := budget("month")
+	month.Limit = limit
+	g.do(month)
 }
 
 func reserve(amount domain.Amount) domain.Reserve {
@@ -257,6 +291,148 @@ func TestASettlementThatWasInDoubtGivesRoom(t *testing.T) {
 	}
 }
 
+func TestADatabaseThatSaysNoIsAskedLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		lock  error
+		tries int // of a reservation
+	}{
+		"it is not there":     {errCut, 1},
+		"it says no":          {lanes.ErrDenied, 6},
+		"a newer build wrote": {fmt.Errorf("%w: %w", lanes.ErrDenied, domain.ErrUnknownEvent), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := newGateway(t)
+			g.begin(1000)
+			held := reserve(10)
+			g.do(held)
+			for range 2 { // after a success the waits begin anew
+				w.lock, g.waits = c.lock, nil
+				closing := g.submit(settle(held, 7))
+				define := g.submit(domain.Age{})
+				for i := 1; i <= 8; i++ {
+					g.turns()
+					if _, done, err := define.Poll(); done != (i >= c.tries) || (done && !errors.Is(err, domain.ErrUnavailable)) {
+						t.Errorf("try %d: answered %v, %v", i, done, err)
+					}
+					g.unanswered(closing)
+					if waiting := 2; i < c.tries && g.Waiting() != waiting || i >= c.tries && g.Waiting() != 1 {
+						t.Errorf("try %d: %d wait", i, g.Waiting())
+					}
+					g.ring()
+				}
+				if want := []time.Duration{40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, time.Second, time.Second, time.Second}; !slices.Equal(g.waits, want) {
+					t.Errorf("it waited %v, want %v", g.waits, want)
+				}
+				w.lock = nil
+				g.turns()
+				g.answered(closing, nil)
+				held = reserve(10)
+				g.do(held)
+			}
+		})
+	}
+}
+
+func TestEveryAppendAndNothingElseIsToldOf(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(100)
+	held := reserve(10)
+	for _, c := range []struct {
+		what      string
+		command   domain.Command
+		committed int
+		turns     []lanes.Turned
+		err       error
+	}{
+		{"the first reservation opens a window", held, 1, []lanes.Turned{{Tenants: 1, Events: 2}}, nil},
+		{"a reservation", reserve(10), 1, []lanes.Turned{{Tenants: 1, Events: 1}}, nil},
+		{"a refusal", reserve(1000), 0, []lanes.Turned{{Locked: true, Tenants: 1}}, domain.ErrBudgetExceeded},
+		{"a settlement", settle(held, 1), 1, []lanes.Turned{{Tenants: 1, Events: 1}}, nil},
+		{"a definition", domain.DefineBudget{ID: "day", Period: domain.Daily, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"}, 1, []lanes.Turned{{Locked: true, Tenants: 1, Events: 2}}, nil},
+		{"what is unknown", settle(held, 1), 0, []lanes.Turned{{Locked: true, Tenants: 1}}, domain.ErrReservationUnknown},
+	} {
+		before := g.committed
+		p := g.submit(c.command)
+		turns := g.turns()
+		g.answered(p, c.err)
+		if g.committed-before != c.committed || !slices.Equal(turns, c.turns) {
+			t.Errorf("%s: told of %d times, %+v; want %d, %+v", c.what, g.committed-before, turns, c.committed, c.turns)
+		}
+	}
+}
+
+func TestABudgetDoesNotBeginBeforeItsPastIsKnown(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(1000)
+	spent := reserve(10)
+	g.do(spent)
+	g.do(settle(spent, 7))
+	w.past = lanes.ErrDenied
+	later := budget("later")
+	later.Scope = domain.Scope{Model: spent.Model} // no other budget knows what this one has spent
+	p := g.submit(later)
+	g.turns()
+	g.unanswered(p)
+	w.past = nil
+	g.ring()
+	g.turns()
+	g.answered(p, nil)
+	state, _ := g.Warm("t")
+	for _, b := range state.Balances(g.now) {
+		if b.Settled != 7 {
+			t.Errorf("budget %s knows of %d", b.Budget.ID, b.Settled)
+		}
+	}
+}
+
+func TestACallerWhoLeftIsNoLongerCounted(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	for name, stays := range map[string]domain.Command{"fast": reserve(1), "locked": budget("day")} {
+		left, kept := g.submit(reserve(1)), g.submit(stays)
+		if !left.Abandon() {
+			t.Fatal("the answer is there already")
+		}
+		g.turns()
+		g.answered(kept, nil)
+		if n := g.Waiting(); n != 0 {
+			t.Errorf("%s: %d wait", name, n)
+		}
+	}
+}
+
+func TestOnlyARefusedReservationOfTheWholeTenantIsRemembered(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(100)
+	narrow := budget("narrow")
+	narrow.Scope, narrow.Limit = domain.Scope{Model: "gpt-4"}, 50
+	g.do(narrow)
+	held := reserve(40)
+	g.do(held)
+	for _, c := range []domain.Command{reserve(20), domain.Extend{Reservation: held.Reservation, Add: 70, TTL: time.Minute}} {
+		p := g.submit(c)
+		g.turns()
+		g.answered(p, domain.ErrBudgetExceeded)
+		if err := g.Refused("t", 1000); err != nil {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+	g.do(domain.RetireBudget{ID: "narrow", Actor: "admin"})
+	p := g.submit(domain.Extend{Reservation: held.Reservation, Add: 70, TTL: time.Minute})
+	g.turns()
+	g.answered(p, domain.ErrBudgetExceeded)
+	if err := g.Refused("t", 1000); err != nil {
+		t.Errorf("an extension: %v", err)
+	}
+}
+
 func TestATenantThatAnotherGatewayWritesTooGoesUnderTheLockForAWhile(t *testing.T) {
 	t.Parallel()
 	_, all := newGateways(t, 2)
@@ -291,6 +467,153 @@ func TestATenantThatAnotherGatewayWritesTooGoesUnderTheLockForAWhile(t *testing.
 	g.now = g.now.Add(250 * time.Millisecond)
 	if g.do(reserve(1)) {
 		t.Error("the wait does not begin anew")
+	}
+}
+
+// started is a ledger with lanes of its own whose fast one is held up in the append of a tenant called busy. A
+// tenant called t is idle. Both have a budget.
+func started(t *testing.T) (l *lanes.Ledger, letGo func()) {
+	t.Helper()
+	arrived, gate := make(chan struct{}), make(chan struct{})
+	w := &wire{Shared: sim.NewShared(time.Now), append: sync.OnceFunc(func() {
+		close(arrived)
+		<-gate
+	})}
+	l = lanes.New(w, lanes.Config{Now: time.Now})
+	l.Start(t.Context())
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := l.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, tenant := range []domain.TenantID{"busy", "t"} {
+		for _, c := range []domain.Command{domain.CreateTenant{Name: "ACME", Actor: "admin"}, budget("month")} {
+			if _, err := l.Do(within(t), tenant, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := l.Submit("busy", reserve(1)); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	letGo = sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(letGo)
+	return l, letGo
+}
+
+func budget(id domain.BudgetID) domain.DefineBudget {
+	return domain.DefineBudget{ID: id, Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"}
+}
+
+// patience bounds every wait: far more than a loaded machine needs.
+const patience = 20 * time.Second
+
+// within is the test's context with a bound.
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestAnAdministratorBehindAReservationIsHeardAtOnce(t *testing.T) {
+	t.Parallel()
+	l, letGo := started(t)
+	if _, err := l.Submit("t", reserve(1)); err != nil {
+		t.Fatal(err)
+	}
+	if fast, locked := l.Due(); fast != 1 || locked != 0 {
+		t.Errorf("%d wait for the fast lane and %d for the lock", fast, locked)
+	}
+	queued, heard := l.Waiting(), make(chan error, 1)
+	go func() {
+		_, err := l.Do(within(t), "t", budget("day")) // a matter for the lock, now that it is the tenant's turn
+		heard <- err
+	}()
+	for l.Waiting() == queued {
+		runtime.Gosched()
+	}
+	letGo()
+	if err := <-heard; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsWithTheLastCommand(t *testing.T) {
+	t.Parallel()
+	l, letGo := started(t)
+	ctx, closed := within(t), make(chan error, 1)
+	go func() { closed <- l.Close(ctx) }()
+	for { // until it closes
+		if _, err := l.Submit("t", reserve(1)); err != nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	letGo()
+	if err := <-closed; err != nil || ctx.Err() != nil {
+		t.Errorf("%v; it waited until %v", err, ctx.Err())
+	}
+}
+
+func TestTheSmallestRefusalIsRememberedAsLongAsItLives(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(100)
+	refuse := func(amount domain.Amount) {
+		t.Helper()
+		p := g.submit(reserve(amount))
+		g.turns()
+		g.answered(p, domain.ErrBudgetExceeded)
+	}
+	remembered := func(amount domain.Amount, want bool) {
+		t.Helper()
+		if got := g.Refused("t", amount) != nil; got != want {
+			t.Errorf("an estimate of %d is refused early: %v", amount, got)
+		}
+	}
+	refuse(150)
+	refuse(200)
+	remembered(150, true)
+	g.now = g.now.Add(lanes.RefusalLife - time.Microsecond)
+	refuse(200)
+	remembered(150, true)
+	g.now = g.now.Add(time.Microsecond)
+	refuse(200) // the other's life is over
+	remembered(199, false)
+	remembered(200, true)
+	g.now = g.now.Add(lanes.RefusalLife - time.Microsecond)
+	refuse(130)
+	g.now = g.now.Add(lanes.RefusalLife)
+	remembered(130, true)
+}
+
+// tooLate is a context that ends when the answer has just come.
+type tooLate struct {
+	context.Context //nolint:containedctx // it is one
+	answer          func()
+}
+
+// Done implements context.Context.
+func (c tooLate) Done() <-chan struct{} {
+	c.answer()
+	return c.Context.Done()
+}
+
+func TestAnAnswerThatIsThereIsNotLeft(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	over, end := context.WithCancel(t.Context())
+	end()
+	for range 20 { // of two channels that are ready, select takes any
+		records, err := g.Do(tooLate{over, func() { g.turns() }}, "t", reserve(1))
+		if err != nil || len(records) == 0 {
+			t.Fatalf("it was reserved, and the caller got %d events, %v", len(records), err)
+		}
 	}
 }
 
