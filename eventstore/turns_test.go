@@ -166,6 +166,74 @@ func TestARequestThatIsGivenBackAndChargedInOneTurnHasItsKeyAgain(t *testing.T) 
 	}
 }
 
+func TestARequestThatIsMadeAndChargedTwiceInOneTurnHasOneKey(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	r := reserve(10)
+	r.Idempotency, r.Fingerprint = "once", "f"
+	l.all(tenant, r, domain.SettlePresumed{Reservation: r.Reservation, Reason: "cut"}, settle(r.Reservation, 7))
+	verified(t, url)
+}
+
+func TestABudgetThatIsRetiredIsTheSameColdAndWarm(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	for _, id := range []domain.BudgetID{"month", "other"} {
+		l.all(tenant, domain.DefineBudget{ID: id, Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	}
+	r := reserve(10)
+	l.all(tenant, r)
+	l.all(tenant, domain.RetireBudget{ID: "month", Actor: "admin"}) // the hold still counts in its window
+	newStepped(t, url).all(tenant, settle(r.Reservation, 7))
+	verified(t, url)
+}
+
+func TestABudgetThatComesLaterKnowsWhatTheProjectionHasAndWhatItLacks(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	for _, charged := range []domain.Amount{7, 5} {
+		r := reserve(10)
+		l.all(tenant, r)
+		l.all(tenant, settle(r.Reservation, charged))
+		if charged == 7 {
+			execAs(
+				t, url, `insert into usage_row select tenant_id, version, ts, ts, 'settled', '/v1/chat/completions', 'gpt-4', null, '`+string(r.Reservation)+`',
+					7, 10, 10, 20, '{}' from event where type = 'usage.settled' and tenant_id = '`+string(tenant)+`'`,
+				`insert into projection_cursor select 'usage', tenant_id, version from usage_row where tenant_id = '`+string(tenant)+`'`,
+			)
+		}
+	}
+	for id, span := range map[domain.BudgetID]domain.Span{"total": {}, "hour": {Duration: domain.Length(time.Hour)}} {
+		d := domain.DefineBudget{
+			ID: id, Period: domain.Total, Span: span, Limit: 1000, Scope: domain.Scope{Model: "gpt-4"}, Source: domain.SourceAdmin, Actor: "admin",
+		}
+		if span.Duration != 0 {
+			d.Period = domain.Rolling
+		}
+		l.all(tenant, d)
+	}
+	state, err := l.store.State(within(t), tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range state.Balances(state.LastTime) {
+		if b.Settled != 12 {
+			t.Errorf("budget %s knows of %d", b.Budget.ID, b.Settled)
+		}
+	}
+}
+
 func TestAKeyThatAnotherRequestHasInTheSameTurnStaysWithIt(t *testing.T) {
 	t.Parallel()
 	url, jump := timeMachine(t, testenv.Database(t))
@@ -221,4 +289,12 @@ func TestEventsOfAnotherGatewayAreVerifiedBeforeTheyAreBuiltUpon(t *testing.T) {
 	if _, done, err := p.Poll(); !done || !errors.Is(err, eventstore.ErrTampered) {
 		t.Errorf("answered %v, %v", done, err)
 	}
+}
+
+func TestAStreamOfOneEventIsRecognised(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	newStepped(t, url).all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	newStepped(t, url).all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
 }

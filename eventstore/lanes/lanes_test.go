@@ -1,13 +1,17 @@
 package lanes_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +29,10 @@ type wire struct {
 	fence      error // what a fence comes to; nil: it is raised
 	lock       error // what a lock comes to; nil: it is had
 	past       error // what a question about the past comes to
+	tail       error // what reading a tail comes to
+	refuse     error // what an append under the lock comes to
+	ahead      time.Duration
+	loads      atomic.Int64 // of a whole state
 	// append, if set, is called before each append of the fast lane.
 	append func()
 }
@@ -53,10 +61,39 @@ func (w *wire) Lock(ctx context.Context, tenant domain.TenantID) (lanes.Locked, 
 	return forgetful{l, w}, err
 }
 
-// forgetful is a transaction in which the past may not be told.
+// forgetful is a transaction on the wire, in which the past may not be told.
 type forgetful struct {
 	lanes.Locked
 	wire *wire
+}
+
+// Head implements lanes.Locked.
+func (f forgetful) Head() lanes.Head {
+	h := f.Locked.Head()
+	h.Sample.At = h.Sample.At.Add(f.wire.ahead)
+	return h
+}
+
+// Load implements lanes.Locked.
+func (f forgetful) Load(ctx context.Context, seen lanes.Mark) (domain.State, lanes.Hash, error) {
+	f.wire.loads.Add(1)
+	return f.Locked.Load(ctx, seen)
+}
+
+// Tail implements lanes.Locked.
+func (f forgetful) Tail(ctx context.Context, after int64, limit int) ([]domain.Recorded, error) {
+	if f.wire.tail != nil {
+		return nil, f.wire.tail
+	}
+	return f.Locked.Tail(ctx, after, limit)
+}
+
+// Append implements lanes.Locked.
+func (f forgetful) Append(ctx context.Context, a lanes.Append, after domain.State) (bool, error) {
+	if f.wire.refuse != nil {
+		return false, f.wire.refuse
+	}
+	return f.Locked.Append(ctx, a, after)
 }
 
 // Past implements lanes.Locked.
@@ -84,6 +121,7 @@ type gateway struct {
 	committed int
 	waits     []time.Duration
 	timers    []func()
+	log       bytes.Buffer
 }
 
 // newGateways makes a wire and some ledgers behind it, all with one clock.
@@ -96,7 +134,7 @@ func newGateways(t *testing.T, n int) (*wire, []*gateway) {
 		g := &gateway{t: t, now: time.Unix(1_800_000_000, 0).UTC()}
 		all[i] = g
 		g.Ledger = lanes.New(w, lanes.Config{
-			Now: now, Committed: func() { g.committed++ },
+			Now: now, Logger: slog.New(slog.NewTextHandler(&g.log, nil)), Committed: func() { g.committed++ },
 			Turned: func(d lanes.Turned) { g.done = append(g.done, d) },
 			After: func(wait time.Duration, then func()) {
 				g.waits, g.timers = append(g.waits, wait), append(g.timers, then)
@@ -137,6 +175,9 @@ func (g *gateway) ring() {
 		then()
 	}
 }
+
+// warned is how often a log line said it.
+func (g *gateway) warned(line string) int { return strings.Count(g.log.String(), line) }
 
 // do carries out a command that must succeed, and says whether under the lock.
 func (g *gateway) do(c domain.Command) (locked bool) {
@@ -251,6 +292,9 @@ func TestADoubtThatNobodyEndsIsNotWaitedFor(t *testing.T) {
 				g.unanswered(later)
 			}
 			g.unanswered(closing)
+			if n := g.warned("does not answer"); n != 1 {
+				t.Errorf("the log tells %d times that the outcome is unknown", n)
+			}
 			w.fence = nil
 			before := g.committed
 			g.ring()
@@ -306,9 +350,10 @@ func TestADatabaseThatSaysNoIsAskedLessAndLessOften(t *testing.T) {
 			t.Parallel()
 			w, g := newGateway(t)
 			g.begin(1000)
-			held := reserve(10)
-			g.do(held)
-			for range 2 { // after a success the waits begin anew
+			first, second := reserve(10), reserve(10)
+			g.do(first)
+			g.do(second)
+			for i, held := range []domain.Reserve{first, second} { // after a success the waits begin anew
 				w.lock, g.waits = c.lock, nil
 				closing := g.submit(settle(held, 7))
 				define := g.submit(domain.Age{})
@@ -326,11 +371,12 @@ func TestADatabaseThatSaysNoIsAskedLessAndLessOften(t *testing.T) {
 				if want := []time.Duration{40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, time.Second, time.Second, time.Second}; !slices.Equal(g.waits, want) {
 					t.Errorf("it waited %v, want %v", g.waits, want)
 				}
+				if n := g.warned("trying again"); n != i+1 {
+					t.Errorf("the log tells of %d failures in outage %d", n, i+1)
+				}
 				w.lock = nil
 				g.turns()
 				g.answered(closing, nil)
-				held = reserve(10)
-				g.do(held)
 			}
 		})
 	}
@@ -430,6 +476,120 @@ func TestOnlyARefusedReservationOfTheWholeTenantIsRemembered(t *testing.T) {
 	g.answered(p, domain.ErrBudgetExceeded)
 	if err := g.Refused("t", 1000); err != nil {
 		t.Errorf("an extension: %v", err)
+	}
+}
+
+func TestAGatewayReadsWhatItMissedUnlessThatIsMuch(t *testing.T) {
+	t.Parallel()
+	w, all := newGateways(t, 2)
+	g, other := all[0], all[1]
+	g.begin(10_000)
+	other.do(reserve(1))
+	for _, c := range []struct {
+		behind, loads int
+	}{{1, 0}, {500, 0}, {501, 1}} {
+		g.do(domain.Age{}) // reads, and records nothing
+		for range c.behind {
+			other.submit(reserve(1))
+		}
+		other.turns()
+		before := w.loads.Load()
+		g.do(domain.Age{})
+		if n := w.loads.Load() - before; n != int64(c.loads) {
+			t.Errorf("%d events behind: %d loads, want %d", c.behind, n, c.loads)
+		}
+		theirs, _ := other.Warm("t")
+		if mine, ok := g.Warm("t"); !ok || mine.Version != theirs.Version {
+			t.Errorf("%d events behind: at version %d of %d", c.behind, mine.Version, theirs.Version)
+		}
+	}
+	other.do(reserve(1))
+	w.tail = lanes.ErrDenied
+	before := w.loads.Load()
+	p := g.submit(domain.Age{})
+	g.turns()
+	g.unanswered(p)
+	if w.loads.Load() != before {
+		t.Error("a tail that could not be read was not tried again")
+	}
+	w.tail = nil
+	g.ring()
+	g.turns()
+	g.answered(p, nil)
+}
+
+func TestCommandsThatWereRefusedTogetherAreTriedAloneAndOthersNot(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(1000)
+	w.refuse = lanes.ErrRefusedByDatabase
+	var pending []lanes.Pending
+	for i := range 3 {
+		pending = append(pending, g.submit(budget(domain.BudgetID(fmt.Sprint("b", i)))))
+	}
+	g.StepLocked(t.Context())
+	w.refuse = nil
+	for i := range 2 {
+		pending = append(pending, g.submit(budget(domain.BudgetID(fmt.Sprint("c", i)))))
+	}
+	if turns := g.turns(); len(turns) != 4 {
+		t.Errorf("%d turns: %+v", len(turns), turns)
+	}
+	for _, p := range pending {
+		g.answered(p, nil)
+	}
+}
+
+func TestTheLockTellsTheTimeOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	w.ahead = time.Second
+	g.begin(1000)
+	g.now = g.now.Add(10 * time.Second)
+	p := g.submit(reserve(1))
+	if turns := g.turns(); len(turns) != 1 || turns[0].Locked {
+		t.Fatalf("not the fast path: %+v", turns)
+	}
+	if records, _, err := p.Poll(); err != nil || records[0].Time.Before(g.now.Add(w.ahead)) {
+		t.Errorf("the time is %v, %v", records, err)
+	}
+}
+
+func TestCloseWakesWithTheLastCommand(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	g.submit(reserve(1))
+	ctx, closed := within(t), make(chan error, 1)
+	go func() { closed <- g.Close(ctx) }()
+	for { // until it closes
+		if _, err := g.Submit("t", reserve(1)); err != nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	for range 1000 { // it waits by now, or hears without
+		runtime.Gosched()
+	}
+	g.turns()
+	if err := <-closed; err != nil || ctx.Err() != nil {
+		t.Errorf("%v; it waited until %v", err, ctx.Err())
+	}
+}
+
+func TestCloseThatMayNotWaitAnswersEverybody(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	p := g.submit(reserve(1))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := g.Close(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("closed: %v", err)
+	}
+	g.answered(p, domain.ErrUnavailable)
+	if n := g.Waiting(); n != 0 {
+		t.Errorf("%d wait", n)
 	}
 }
 
@@ -539,23 +699,6 @@ func TestAnAdministratorBehindAReservationIsHeardAtOnce(t *testing.T) {
 	letGo()
 	if err := <-heard; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestCloseEndsWithTheLastCommand(t *testing.T) {
-	t.Parallel()
-	l, letGo := started(t)
-	ctx, closed := within(t), make(chan error, 1)
-	go func() { closed <- l.Close(ctx) }()
-	for { // until it closes
-		if _, err := l.Submit("t", reserve(1)); err != nil {
-			break
-		}
-		runtime.Gosched()
-	}
-	letGo()
-	if err := <-closed; err != nil || ctx.Err() != nil {
-		t.Errorf("%v; it waited until %v", err, ctx.Err())
 	}
 }
 
