@@ -436,6 +436,26 @@ func TestABudgetDoesNotBeginBeforeItsPastIsKnown(t *testing.T) {
 	}
 }
 
+func TestABudgetKnowsWhatWasSpentInTheTurnThatDefinesIt(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	spent := reserve(10)
+	g.do(spent)
+	later := budget("later")
+	later.Scope = domain.Scope{Model: spent.Model}
+	settled, defined := g.submit(settle(spent, 7)), g.submit(later)
+	g.turns()
+	g.answered(settled, nil)
+	g.answered(defined, nil)
+	state, _ := g.Warm("t")
+	for _, b := range state.Balances(g.now) {
+		if b.Settled != 7 {
+			t.Errorf("budget %s knows of %d", b.Budget.ID, b.Settled)
+		}
+	}
+}
+
 func TestACallerWhoLeftIsNoLongerCounted(t *testing.T) {
 	t.Parallel()
 	_, g := newGateway(t)
