@@ -80,14 +80,14 @@ func (d *desk) account() domain.Account {
 }
 
 // posting is what the account becomes with so much held and settled.
-func (d *desk) posting(held, settled domain.Amount, forced bool) []domain.Posting {
+func (d *desk) posting(held, settled domain.Amount) []domain.Posting {
 	a := d.account()
-	return []domain.Posting{{Account: a.ID, Budget: a.Budget, Limit: a.Limit, Held: held, Settled: settled, Forced: forced}}
+	return []domain.Posting{{Account: a.ID, Budget: a.Budget, Limit: a.Limit, Held: held, Settled: settled}}
 }
 
 func (d *desk) hold(held domain.Amount) domain.UsageReserved {
 	r := reserve(held - 10)
-	return domain.UsageReserved{Request: r.Request, Amount: r.Amount, ExpiresAt: wall().Add(time.Minute).UTC().Truncate(time.Microsecond), Postings: d.posting(held, 0, false)}
+	return domain.UsageReserved{Request: r.Request, Amount: r.Amount, ExpiresAt: wall().Add(time.Minute).UTC().Truncate(time.Microsecond), Postings: d.posting(held, 0)}
 }
 
 func (d *desk) write(appends ...eventstore.Append) ([]domain.TenantID, error) {
@@ -136,6 +136,19 @@ func TestAppendLosesUnlessHeadIsAsExpected(t *testing.T) {
 	verified(t, url)
 }
 
+func TestAppendLosesIfAnAdjustmentsKeyWasUsed(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	d, s := newDesk(t, url), openStore(t, url)
+	for i, want := range []int{1, 0} {
+		adjusted := domain.UsageAdjusted{Delta: 1, Reason: "bill", Idempotency: "once", Actor: "admin", Postings: d.posting(10, domain.Amount(i)+1)}
+		if won, err := d.write(d.follow(adjusted)); err != nil || len(won) != want {
+			t.Errorf("use %d of the key: won %v, %v", i+1, won, err)
+		}
+		d.reload(s)
+	}
+}
+
 func TestAppendOfAStaleTenantLeavesTheOthersAlone(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
@@ -172,7 +185,7 @@ func TestDatabaseRefusesWhatGoMustNotDecide(t *testing.T) {
 	closing := func(id domain.ReservationID) domain.ReservationReleased {
 		of := open.Request
 		of.Reservation = id
-		return domain.ReservationReleased{Request: of, ReservedAt: open.At, Reserved: 10, Reason: "x", Postings: d.posting(0, 0, false)}
+		return domain.ReservationReleased{Request: of, ReservedAt: open.At, Reserved: 10, Reason: "x", Postings: d.posting(0, 0)}
 	}
 	unknownAccount := d.hold(20)
 	unknownAccount.Postings = []domain.Posting{{Account: 99, Budget: "month", Limit: 100, Held: 20}}
@@ -217,7 +230,7 @@ func TestDatabaseRefusesWhatGoMustNotDecide(t *testing.T) {
 			return a
 		}},
 		{"late evidence for what was not presumed", "BG002", func() eventstore.Append {
-			return d.follow(domain.UsageSettledLate{Request: open.Request, ReservedAt: open.At, Basis: domain.BasisProvider, Postings: d.posting(10, 0, false)})
+			return d.follow(domain.UsageSettledLate{Request: open.Request, ReservedAt: open.At, Basis: domain.BasisProvider, Postings: d.posting(10, 0)})
 		}},
 	} {
 		before := d.count() + stale.count()

@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -104,12 +105,16 @@ func TestTenantsOfOneTurnKeepTheirOwnAccounts(t *testing.T) {
 			l.all(tenant, settle(r.Reservation, domain.Amount(11+30*i)))
 		}
 	}
-	first, second := l.submit(one, of("gpt-4")), l.submit(two, of("gpt-3.5-turbo"))
+	var answers []func() []domain.Recorded
+	for range 2 { // the last posting of an account counts
+		answers = append(answers, l.submit(one, of("gpt-4")), l.submit(two, of("gpt-3.5-turbo")))
+	}
 	if turns := l.turns(); len(turns) != 1 || turns[0].Tenants != 2 || turns[0].Locked {
 		t.Fatalf("not one turn of the fast lane: %+v", turns)
 	}
-	first()
-	second()
+	for _, answer := range answers {
+		answer()
+	}
 	for _, tenant := range []domain.TenantID{one, two} {
 		agree(t, l.Ledger, l.store, tenant)
 	}
@@ -160,6 +165,90 @@ func TestARequestThatIsGivenBackAndChargedInOneTurnHasItsKeyAgain(t *testing.T) 
 	}
 }
 
+func TestARequestThatIsMadeAndChargedTwiceInOneTurnHasOneKey(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	r := reserve(10)
+	r.Idempotency, r.Fingerprint = "once", "f"
+	l.all(tenant, r, domain.SettlePresumed{Reservation: r.Reservation, Reason: "cut"}, settle(r.Reservation, 7))
+	verified(t, url)
+}
+
+func TestABudgetThatIsRetiredIsTheSameColdAndWarm(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	for _, id := range []domain.BudgetID{"month", "other"} {
+		l.all(tenant, domain.DefineBudget{ID: id, Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	}
+	r := reserve(10)
+	l.all(tenant, r)
+	l.all(tenant, domain.RetireBudget{ID: "month", Actor: "admin"}) // the hold still counts in its window
+	newStepped(t, url).all(tenant, settle(r.Reservation, 7))
+	verified(t, url)
+}
+
+func TestABudgetThatComesLaterKnowsWhatTheProjectionHasAndWhatItLacks(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	for _, charged := range []domain.Amount{7, 5} {
+		r := reserve(10)
+		l.all(tenant, r)
+		l.all(tenant, settle(r.Reservation, charged))
+		if charged == 7 {
+			execAs(
+				t, url, `insert into usage_row select tenant_id, version, ts, ts, 'settled', '/v1/chat/completions', 'gpt-4', null, '`+string(r.Reservation)+`',
+					7, 10, 10, 20, '{}' from event where type = 'usage.settled' and tenant_id = '`+string(tenant)+`'`,
+				`insert into projection_cursor select 'usage', tenant_id, version from usage_row where tenant_id = '`+string(tenant)+`'`,
+			)
+		}
+	}
+	for id, span := range map[domain.BudgetID]domain.Span{"total": {}, "hour": {Duration: domain.Length(time.Hour)}} {
+		d := domain.DefineBudget{
+			ID: id, Period: domain.Total, Span: span, Limit: 1000, Scope: domain.Scope{Model: "gpt-4"}, Source: domain.SourceAdmin, Actor: "admin",
+		}
+		if span.Duration != 0 {
+			d.Period = domain.Rolling
+		}
+		l.all(tenant, d)
+	}
+	state, err := l.store.State(within(t), tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range state.Balances(state.LastTime) {
+		if b.Settled != 12 {
+			t.Errorf("budget %s knows of %d", b.Budget.ID, b.Settled)
+		}
+	}
+}
+
+func TestAKeyThatAnotherRequestHasInTheSameTurnStaysWithIt(t *testing.T) {
+	t.Parallel()
+	url, jump := timeMachine(t, testenv.Database(t))
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "total", Period: domain.Total, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	older, newer := reserve(10), reserve(20)
+	older.Idempotency, older.Fingerprint = "once", "f"
+	newer.Idempotency, newer.Fingerprint = "once", "g"
+	l.all(tenant, older)
+	jump(8 * 24 * time.Hour) // the key's life is over, the reservation's is not
+	newStepped(t, url).all(tenant, newer, settle(older.Reservation, 7))
+	verified(t, url)
+}
+
 func TestARefusalIsConfirmedUnderTheLock(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
@@ -178,4 +267,33 @@ func TestARefusalIsConfirmedUnderTheLock(t *testing.T) {
 		t.Error("nothing was recorded")
 	}
 	agree(t, l.Ledger, l.store, tenant)
+}
+
+func TestEventsOfAnotherGatewayAreVerifiedBeforeTheyAreBuiltUpon(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l, other := newStepped(t, url), newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
+	held := reserve(60)
+	l.all(tenant, held)
+	other.all(tenant, settle(held.Reservation, 55))
+	execAs(t, url, `update event set body = replace(body, '0.000000055', '0.000000005') where type = 'usage.settled' and tenant_id = '`+string(tenant)+`'`)
+	p, err := l.Submit(tenant, reserve(90))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.turns()
+	if _, done, err := p.Poll(); !done || !errors.Is(err, eventstore.ErrTampered) {
+		t.Errorf("answered %v, %v", done, err)
+	}
+}
+
+func TestAStreamOfOneEventIsRecognised(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	newStepped(t, url).all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	newStepped(t, url).all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
 }
