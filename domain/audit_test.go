@@ -292,18 +292,8 @@ type past struct {
 // past adds up what was reserved at a time that the window of the budget has, before a version.
 func (a *audit) past(b *auditedBudget, now time.Time, version int64) past {
 	sums, p := map[int64]Bucket{}, past{parts: map[int64]Bucket{}}
-	account := audited{length: time.Duration(b.Duration), window: Window{Start: b.Start, End: b.End}}
-	inside := func(t time.Time) bool { return account.window.Contains(t) }
-	switch {
-	case b.Period == Custom:
-		if !inside(now) {
-			return p
-		}
-	case account.length != 0:
-		inside = func(t time.Time) bool { return account.part(t) >= account.part(now.Add(-account.length)) }
-	default:
-		inside = func(t time.Time) bool { return slowSame(b, t, now, a.zone.Location()) }
-	}
+	account := audited{length: time.Duration(b.Duration)}
+	inside := func(t time.Time) bool { return a.inside(b, t, now) }
 	add := func(t time.Time, settled, presumed Amount) {
 		part := account.part(t)
 		sum := sums[part]
@@ -321,8 +311,7 @@ func (a *audit) past(b *auditedBudget, now time.Time, version int64) past {
 		case h.state == holdPresumed:
 			add(h.at, h.charged, h.charged)
 			p.adopted = append(p.adopted, h.Reservation)
-		case h.state == holdReleased:
-			p.adopted = append(p.adopted, h.Reservation)
+		case h.state == holdReleased: // costs nothing, and what comes to be known of it is posted to later budgets too
 		default:
 			add(h.at, h.charged, 0)
 		}
@@ -458,11 +447,16 @@ func (a *audit) late(e UsageSettledLate) error {
 	if h == nil || (h.state != holdPresumed && h.state != holdReleased) || h.charged != e.WasCharged || e.Delta != e.Charged-e.WasCharged || !h.at.Equal(e.ReservedAt) {
 		return fmt.Errorf("late: %+v for %+v", e, h)
 	}
-	was := Amount(0)
-	if h.state == holdPresumed {
+	was, accounts := Amount(0), h.accounts
+	switch {
+	case h.state == holdPresumed:
 		was = h.charged
+	case e.Basis == BasisPresumed:
+		return fmt.Errorf("presumed against proof: %+v", e)
+	default:
+		accounts = append(slices.Clone(h.accounts), a.laterAccounts(h)...)
 	}
-	h.charged, h.state = e.Charged, holdClosed
+	h.charged, h.state, h.accounts = e.Charged, holdClosed, accounts
 	presumed := -was
 	if e.Basis == BasisPresumed {
 		h.state, presumed = holdPresumed, e.Charged-was
@@ -503,11 +497,28 @@ func (a *audit) adjusted(e UsageAdjusted) error {
 	return a.posted(c.accounts, e.Postings, false)
 }
 
+// inside tells whether a time is in the window that a budget has at an instant.
+func (a *audit) inside(b *auditedBudget, t, now time.Time) bool {
+	account := audited{length: time.Duration(b.Duration)}
+	switch {
+	case b.Period == Custom:
+		window := Window{Start: b.Start, End: b.End}
+		return window.Contains(now) && window.Contains(t)
+	case account.length != 0:
+		return account.part(t) >= account.part(now.Add(-account.length))
+	default:
+		return slowSame(b, t, now, a.zone.Location())
+	}
+}
+
 // laterAccounts are those of budgets that came after a reservation, and began with its charge.
 func (a *audit) laterAccounts(h *hold) []AccountID {
 	var accounts []AccountID
 	for _, id := range slices.Sorted(maps.Keys(a.budgets)) {
 		account, ok := a.accounts[a.newest[id]]
+		if !ok && a.budgets[id].Scope.Matches(h.Request) && a.inside(a.budgets[id], h.at, a.decided) {
+			accounts = append(accounts, 0) // its window should have been opened
+		}
 		if ok && int64(account.id) > h.version && account.window.Contains(h.at) && a.budgets[id].Scope.Matches(h.Request) && !slices.Contains(h.accounts, account.id) {
 			accounts = append(accounts, account.id)
 		}

@@ -43,11 +43,11 @@ func Decide(s State, c Command, now time.Time) ([]Event, error) {
 	case Extend:
 		return decideExtend(s, c, now)
 	case Settle:
-		return decideSettle(s, c)
+		return decideSettle(s, c, now)
 	case SettlePresumed:
-		return decideSettlePresumed(s, c)
+		return decideSettlePresumed(s, c, now)
 	case Release:
-		return decideRelease(s, c)
+		return decideRelease(s, c, now)
 	case Expire:
 		return decideExpire(s, c, now)
 	case Adjust:
@@ -88,7 +88,7 @@ func decideAdministration(s State, c Command, now time.Time) ([]Event, error) {
 
 // decideAll decides each command on what the ones before it made of the state.
 func decideAll(s State, all All, now time.Time) ([]Event, error) {
-	const most = 64 // far more budgets than a tenant can have, and small enough for one turn
+	const most = 48 // with a window and 16 thresholds each still within turnSlack
 	if len(all.Commands) > most {
 		return nil, invalid("at most %d commands at once", most)
 	}
@@ -119,7 +119,11 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 	if earliest := s.LastTime.Add(time.Microsecond); at.Before(earliest) {
 		at = earliest
 	}
-	switch c.(type) { //nolint:gochecksumtype // these can record several events
+	switch c := c.(type) { //nolint:gochecksumtype // these can record several events, which must be of the same windows
+	case Settle:
+		if s.Presumed[c.Reservation].Released {
+			at = s.clearOfWindowEnds(at, nil)
+		}
 	case Reserve, Extend, Adjust, Age, DefineBudget, RaiseBudget, All, Informed:
 		at = s.clearOfWindowEnds(at, s.defined(c))
 	}

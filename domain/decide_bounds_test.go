@@ -58,8 +58,8 @@ func TestBounds(t *testing.T) {
 		{"an extension that overflows", []any{reserve("r", "1")}, Extend{Reservation: "r", Add: math.MaxInt64}, ErrInvalid},
 		{"an extension by the largest amount", []any{reserve("r", "0")}, Extend{Reservation: "r", Add: MaxAmount}, nil},
 		{"an extension for a day", []any{reserve("r", "1")}, Extend{Reservation: "r", TTL: 24 * time.Hour}, nil},
-		{"64 commands at once", nil, All{Commands: slices.Repeat([]Command{budget(Monthly, "1")}, 64)}, nil},
-		{"65 commands at once", nil, All{Commands: slices.Repeat([]Command{budget(Monthly, "1")}, 65)}, ErrInvalid},
+		{"48 commands at once", nil, All{Commands: slices.Repeat([]Command{budget(Monthly, "1")}, 48)}, nil},
+		{"49 commands at once", nil, All{Commands: slices.Repeat([]Command{budget(Monthly, "1")}, 49)}, ErrInvalid},
 		{
 			"four billions spent",
 			[]any{budget(Total, "1"), adjust("1000000000", "", "1"), adjust("1000000000", "", "2"), adjust("1000000000", "", "3")},

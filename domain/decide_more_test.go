@@ -2,6 +2,7 @@ package domain_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -123,6 +124,10 @@ func TestAdjust(t *testing.T) {
 		{"then no evidence is awaited", expired(adjust("-1", "r", "j")), settle("r", "2"), nil, ErrReservationUnknown},
 		{"what others were presumed to cost cannot be taken", expired(reserve("q", "1"), settle("q", "1")), adjust("-1.000000001", "", "j"), nil, ErrInvalid},
 		{"of what was released", held(release()), adjust("2", "r", "j"), []string{"#6 usage.adjusted r by 2 [#3 2+0/10]"}, nil},
+		{
+			"of what was released, in a budget that came later", held(release(), budget(Daily, "5")), adjust("2", "r", "j"),
+			[]string{"#7 window.opened daily 2026-11-22T00:00..2026-11-23T00:00 limit 5", "#8 usage.adjusted r by 2 [#3 2+0/10] [#7 2+0/5]"}, nil,
+		},
 		{"while it is open is refused", held(), adjust("1", "r", "j"), nil, ErrInvalid},
 		{"of what never was is refused", spent, adjust("1", "q", "j"), nil, ErrReservationUnknown},
 		{"without a reservation, in the window of now", spent, adjust("1.5", "", "j"), []string{"#6 usage.adjusted nothing by 1.5 [#3 4.5+0/10]"}, nil},
@@ -595,8 +600,88 @@ func TestAReleaseNeedsProof(t *testing.T) {
 		{"a timeout is no proof", held(), because("timeout"), nil, ErrInvalid},
 		{"nothing is no proof", held(), because(""), nil, ErrInvalid},
 		{"without proof a presumed charge stays", held(presume("r")), because("timeout"), nil, ErrInvalid},
-		{"a release that was presumed wrong", held(release()), presume("r"), []string{"#6 usage.settled_late r 0→4 by 4 presumed [#3 4(4?)+0/10]"}, nil},
-		{"and is corrected by evidence", held(release(), presume("r")), settle("r", "1"), []string{"#7 usage.settled_late r 4→1 by -3 provider [#3 1+0/10]"}, nil},
+		{"a presumption does not outweigh the proof", held(release()), presume("r"), nil, nil},
+		{"evidence does", held(release()), settle("r", "1"), []string{"#6 usage.settled_late r 0→1 by 1 provider [#3 1+0/10]"}, nil},
+		{"evidence that it was free says nothing new", held(release()), settle("r", "0"), nil, nil},
+		{
+			"evidence counts in budgets that came later too", held(release(), budget(Daily, "5"), reserve("q", "1")), settle("r", "1"),
+			[]string{"#9 usage.settled_late r 0→1 by 1 provider [#3 1+1/10] [#7 1+1/5]"}, nil,
+		},
+		{
+			"and opens their window where nothing has", held(release(), budget(Daily, "5")), settle("r", "1"),
+			[]string{"#7 window.opened daily 2026-11-22T00:00..2026-11-23T00:00 limit 5", "#8 usage.settled_late r 0→1 by 1 provider [#3 1+0/10] [#7 1+0/5]"}, nil,
+		},
+		{
+			"and that of a rolling one", held(release(), rolling("5", time.Hour)), settle("r", "1"),
+			[]string{"#7 window.opened rolling 2026-11-22T09:05..9999-01-01T00:00 limit 5", "#8 usage.settled_late r 0→1 by 1 provider [#3 1+0/10] [#7 1+0/5]"}, nil,
+		},
+		{
+			"but not one that came later than its time", held(release(), budget(Hourly, "5"), "2026-11-22T11:00"), settle("r", "1"),
+			[]string{"#7 usage.settled_late r 0→1 by 1 provider [#3 1+0/10]"}, nil,
+		},
 		{"a released id is taken", held(release()), reserve("r", "1"), nil, ErrReservationExists},
 	})
+}
+
+// crowd is a tenant with budgets, each of a tag of its own and with a dollar spent for it.
+func crowd(t *testing.T, budgets int, limit string, alerts ...Threshold) *stage {
+	t.Helper()
+	st := newStage(t)
+	for i := range budgets {
+		tag := fmt.Sprint("team", i)
+		d := scoped(BudgetID(tag), Monthly, limit, Scope{Tag: "team=" + tag})
+		d.AlertsAt = alerts
+		mustDo(t, st, d, request(tag, "1", "", "gpt-4", map[string]string{"team": tag}), settle(tag, "1"))
+	}
+	return st
+}
+
+func TestWhatTimeAloneChangesIsToldInTurnsThatAreShort(t *testing.T) {
+	t.Parallel()
+	const budgets = 64
+	alerts := make([]Threshold, 16)
+	for i := range alerts {
+		alerts[i] = Threshold(500_000 + i)
+	}
+	st := crowd(t, budgets, "1.5", alerts...)
+	for i := range budgets {
+		mustDo(t, st, RaiseBudget{ID: BudgetID(fmt.Sprint("team", i)), By: usd("1000"), Until: at("2026-11-22T11:00"), Actor: "admin"})
+	}
+	st.now = at("2026-11-22T11:00")
+	lowered := 0
+	for turn := 0; ; turn++ {
+		state, events, err := Execute(st.state, Age{}, st.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.state = state; len(events) == 0 {
+			break
+		}
+		if took := events[len(events)-1].Time.Sub(events[0].Time); took >= time.Millisecond {
+			t.Errorf("turn %d is of %s", turn, took)
+		}
+		for _, e := range events {
+			if _, ok := e.Event.(BudgetChanged); ok {
+				lowered++
+			}
+		}
+	}
+	if lowered != budgets {
+		t.Errorf("%d raises ended, of %d", lowered, budgets)
+	}
+}
+
+func TestABudgetTakesOverSoManyReservationsAndNoMore(t *testing.T) {
+	t.Parallel()
+	st := newStage(t)
+	for i := range MaxAdopted {
+		mustDo(t, st, reserve(fmt.Sprint("r", i), "0.01"))
+	}
+	if _, err := st.do(budget(Monthly, "1000")); err != nil {
+		t.Errorf("with %d open reservations: %v", MaxAdopted, err)
+	}
+	mustDo(t, st, reserve("one more", "0.01"))
+	if _, err := st.do(budget(Daily, "1000")); !errors.Is(err, ErrInvalid) {
+		t.Errorf("with one more: %v", err)
+	}
 }

@@ -142,9 +142,9 @@ func TestANewBudgetBeginsWithItsPast(t *testing.T) {
 	play(t, []scene{
 		{"nothing was ever reserved: nothing is opened", []any{issue("k")}, budget(Monthly, "10"), []string{defined(3, "monthly")}, nil},
 		{"nothing matches: nothing is opened", past, scoped("s", Monthly, "10", Scope{Tag: "env"}), []string{defined(13, "s") + " tag:env"}, nil},
-		{"the tenant's", past, budget(Monthly, "10"), []string{defined(13, "monthly"), opened(14, "monthly", "9.5(4?)+2 adopted b c e")}, nil},
+		{"the tenant's", past, budget(Monthly, "10"), []string{defined(13, "monthly"), opened(14, "monthly", "9.5(4?)+2 adopted b c")}, nil},
 		{"a key's", past, scoped("s", Monthly, "10", Scope{APIKey: "k"}), []string{defined(13, "s") + " apiKey:k", opened(14, "s", "0.5+2 adopted b")}, nil},
-		{"a model's", past, scoped("s", Monthly, "10", Scope{Model: "gpt-4"}), []string{defined(13, "s") + " model:gpt-4", opened(14, "s", "4.5(4?)+0 adopted c e")}, nil},
+		{"a model's", past, scoped("s", Monthly, "10", Scope{Model: "gpt-4"}), []string{defined(13, "s") + " model:gpt-4", opened(14, "s", "4.5(4?)+0 adopted c")}, nil},
 		{"another model's, adjusted", past, scoped("s", Monthly, "10", Scope{Model: "gpt-4o"}), []string{defined(13, "s") + " model:gpt-4o", opened(14, "s", "5+2 adopted b")}, nil},
 		{"a tag's", past, scoped("s", Monthly, "10", Scope{Tag: "team=x"}), []string{defined(13, "s") + " tag:team=x", opened(14, "s", "4.5(4?)+0 adopted c")}, nil},
 		{"a tag's name's", past, scoped("s", Monthly, "10", Scope{Tag: "team"}), []string{defined(13, "s") + " tag:team", opened(14, "s", "4.5(4?)+2 adopted b c")}, nil},

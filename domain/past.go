@@ -19,8 +19,13 @@ type Past struct {
 }
 
 // PastNeededError says that a command cannot be decided before somebody has told what a window had cost.
-// A store answers with Informed, after it has adopted every presumption that was reserved in the window.
+// A store answers with Informed, after it has adopted every presumption that was reserved in the window and not
+// given back, or more than MaxAdopted of them.
 type PastNeededError struct{ Past Past }
+
+// MaxAdopted bounds how many reservations a new budget takes over, and so the size of its event and of what is read
+// for it.
+const MaxAdopted = 10_000
 
 // Error implements error.
 func (e *PastNeededError) Error() string {
@@ -101,10 +106,14 @@ func (s State) seed(e *WindowOpened, past Past) error {
 		}
 	}
 	for _, id := range sortedIDs(s.Presumed) {
-		if p := s.Presumed[id]; past.Scope.Matches(p.Request) && past.Window.Contains(p.At) {
+		if p := s.Presumed[id]; !p.Released && past.Scope.Matches(p.Request) && past.Window.Contains(p.At) {
 			past.bucket(past.bucketOf(p.At)).Presumed += p.Charged
 			e.Adopted = append(e.Adopted, id)
 		}
+	}
+	if len(e.Adopted) > MaxAdopted {
+		return invalid("its window from %s has more than %d reservations that are open or charged by presumption; a budget cannot take over so many",
+			e.Start.Format(time.RFC3339), MaxAdopted)
 	}
 	for _, b := range past.Spent {
 		b.Settled = max(b.Settled, b.Presumed)

@@ -156,16 +156,24 @@ func recallAttempt(ctx context.Context, q querier, state *domain.State, key doma
 	return nil
 }
 
-// tailChunk is how many events after the usage cursor are read at a time.
-const tailChunk = 2000
+const (
+	// tailChunk is how many events after the usage cursor are read at a time.
+	tailChunk = 2000
+	// maxBehind is how many there may be: they are read under the head's lock.
+	maxBehind = 50_000
+)
 
 // recallPast answers what a window had cost before a budget was: the usage rows up to their cursor, in one
 // snapshot with it, and the events after. Presumptions of the window come into the state, so that what is
-// known later corrects the new budget too.
+// known later corrects the new budget too; more of them than a budget can take over are not needed.
 func recallPast(ctx context.Context, q querier, state *domain.State, past domain.Past) (domain.Past, error) {
 	cursor, err := sumUsage(ctx, q, state.Tenant, &past)
 	if err != nil {
 		return past, err
+	}
+	if behind := state.Version - cursor; behind > maxBehind {
+		return past, fmt.Errorf("%w: the usage of tenant %s is %d events behind; a budget can take over its past when the worker has caught up",
+			domain.ErrUnavailable, state.Tenant, behind)
 	}
 	for {
 		records, err := readEvents(ctx, q, state.Tenant, cursor, tailChunk)
@@ -180,7 +188,8 @@ func recallPast(ctx context.Context, q querier, state *domain.State, past domain
 			break
 		}
 	}
-	err = recallPresumptions(ctx, q, state, presumptionSQL+` and p.opened_ts >= $2 and p.opened_ts < $3`, string(state.Tenant), past.Window.Start, past.Window.End)
+	err = recallPresumptions(ctx, q, state, presumptionSQL+` and p.opened_ts >= $2 and p.opened_ts < $3 and not p.released limit $4`,
+		string(state.Tenant), past.Window.Start, past.Window.End, domain.MaxAdopted+1)
 	return past, err
 }
 

@@ -3,6 +3,7 @@ package eventstore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -230,6 +231,49 @@ func TestABudgetThatComesLaterKnowsWhatTheProjectionHasAndWhatItLacks(t *testing
 		if b.Settled != 12 {
 			t.Errorf("budget %s knows of %d", b.Budget.ID, b.Settled)
 		}
+	}
+}
+
+func TestABudgetDoesNotTakeOverWhatWasGivenBackUntilItCostsSomething(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	r, other := reserve(10), reserve(10)
+	l.all(tenant, r)
+	l.all(tenant, other)
+	l.all(tenant, domain.Release{Reservation: r.Reservation, Reason: domain.ReleasedNotSent}, settle(other.Reservation, 3))
+	execAs(t, url, `insert into presumption (tenant_id, reservation_id, opened, opened_ts, amount, charged, accounts, expires_at, released)
+		select tenant_id, gen_random_uuid(), opened, opened_ts, amount, 0, accounts, expires_at, true from presumption, generate_series(1, 20000)`)
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	l.all(tenant, settle(r.Reservation, 4))
+	state, err := l.store.State(within(t), tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := state.Balances(state.LastTime)[0]; b.Settled != 7 {
+		t.Errorf("the budget knows of %d", b.Settled)
+	}
+	execAs(t, url, `delete from presumption where reservation_id <> '`+string(r.Reservation)+`'`)
+	verified(t, url)
+}
+
+func TestABudgetWaitsForAProjectionThatIsFarBehind(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, reserve(10))
+	execAs(t, url, `insert into projection_cursor values ('usage', '`+string(tenant)+`', -50000)`)
+	answered, err := l.Submit(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.turns()
+	if _, _, err := answered.Poll(); !errors.Is(err, domain.ErrUnavailable) || !strings.Contains(err.Error(), "50002 events behind") {
+		t.Errorf("got %v", err)
 	}
 }
 

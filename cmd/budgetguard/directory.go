@@ -115,7 +115,10 @@ func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventsto
 		if len(commands) == 0 {
 			continue
 		}
-		if _, err := ledger.Do(ctx, id, domain.All{Commands: commands}); err != nil {
+		switch _, err := ledger.Do(ctx, id, domain.All{Commands: commands}); {
+		case errors.Is(err, domain.ErrUnavailable): // a start that is tried again can succeed
+			return dependencyError("budgets of tenant %s: %w", id, err)
+		case err != nil:
 			return configError("budgets of tenant %s: %w", id, err)
 		}
 	}

@@ -138,6 +138,9 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 		f.violated(r.Version, LawClosing, "reservation %s was not charged by presumption", e.Reservation)
 		h = hold{charged: e.WasCharged, at: e.ReservedAt, accounts: accountsOf(e.Postings)}
 	}
+	if h.released {
+		h.accounts = append(slices.Clip(h.accounts), f.later(h)...)
+	}
 	f.samePlace(r, e.Request, e.ReservedAt, h, e.Postings)
 	if e.WasCharged != h.charged || e.Charged < 0 || e.Delta != e.Charged-e.WasCharged {
 		f.violated(r.Version, LawPosting, "it makes %s of %s by %s; charged was %s", e.Charged, e.WasCharged, e.Delta, h.charged)
@@ -150,6 +153,20 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 		f.books.presumed[e.Reservation] = h
 	}
 	f.postings(r, e.Postings, m)
+}
+
+// later are the accounts of budgets that came after a reservation and whose newest window contains it. What was
+// given back they did not begin with, so that what it costs after all is posted to them.
+func (f *fold) later(h hold) []domain.AccountID {
+	var ids []domain.AccountID
+	for _, b := range f.state.Budgets {
+		id := f.books.newest[b.ID]
+		a, ok := f.books.accounts[id]
+		if ok && int64(id) > h.version && b.Scope.Matches(h.of) && a.window.Contains(h.at) && !slices.Contains(h.accounts, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // adjusted checks a correction: of a reservation that is closed, in windows that contain it, or in those of

@@ -456,6 +456,48 @@ func TestABudgetKnowsWhatWasSpentInTheTurnThatDefinesIt(t *testing.T) {
 	}
 }
 
+func TestABudgetThatIsAskedForTooEarlyIsRefusedAlone(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(1000)
+	g.do(reserve(10))
+	w.past = fmt.Errorf("%w: the usage is behind", domain.ErrUnavailable)
+	later := budget("later")
+	later.Scope = domain.Scope{Model: "gpt-4"}
+	defined, reserved := g.submit(later), g.submit(reserve(10))
+	g.turns()
+	g.answered(defined, domain.ErrUnavailable)
+	g.answered(reserved, nil)
+}
+
+func TestCommandsOfOneTurnAboutOneReservation(t *testing.T) {
+	t.Parallel()
+	adjust := func(id domain.ReservationID, key string) domain.Adjust {
+		return domain.Adjust{Reservation: id, Delta: -1, Reason: "refund", Idempotency: key, Actor: "admin"}
+	}
+	_, g := newGateway(t)
+	g.begin(1000)
+	held, presumed := reserve(10), reserve(10)
+	g.do(held)
+	g.do(presumed)
+	g.do(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"})
+	for _, c := range []struct {
+		name          string
+		first, second domain.Command
+		want          error
+	}{
+		{"an adjustment behind the settlement", settle(held, 7), adjust(held.Reservation, "a"), nil},
+		{"two adjustments of what was presumed", adjust(presumed.Reservation, "b"), adjust(presumed.Reservation, "c"), nil},
+		{"of what never was", adjust(held.Reservation, "d"), adjust("8e7ab8a5-0000-4000-8000-000000000000", "e"), domain.ErrReservationUnknown},
+	} {
+		first, second := g.submit(c.first), g.submit(c.second)
+		g.turns()
+		t.Log(c.name)
+		g.answered(first, nil)
+		g.answered(second, c.want)
+	}
+}
+
 func TestACallerWhoLeftIsNoLongerCounted(t *testing.T) {
 	t.Parallel()
 	_, g := newGateway(t)

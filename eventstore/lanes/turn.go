@@ -156,7 +156,7 @@ func (l *Ledger) plan(s *stream, calls []*call, now time.Time, ask asking) (t *t
 		if records, o.err = l.decide(s, c.command, now, before); errors.Is(o.err, errUnanswered) {
 			return nil, o.err
 		}
-		if needed := new(domain.PastNeededError); errors.As(o.err, &needed) && ask != nil {
+		if ask != nil && len(t.records) > 0 && recallsAnew(c.command, o.err) {
 			t.calls, t.aside = calls[:i:i], calls[i:]
 			break
 		}
@@ -177,6 +177,14 @@ func (l *Ledger) plan(s *stream, calls []*call, now time.Time, ask asking) (t *t
 		t.rolling = append(t.rolling, *a)
 	}
 	return t, nil
+}
+
+// recallsAnew tells whether a command that was refused behind others of its turn may not be, once they are committed
+// and what it needs is recalled again: the past, or a reservation that one of them closed for good.
+func recallsAnew(c domain.Command, err error) bool {
+	needed := new(domain.PastNeededError)
+	_, adjusts := c.(domain.Adjust)
+	return errors.As(err, &needed) || (adjusts && errors.Is(err, domain.ErrReservationUnknown))
 }
 
 // rollingOf are the rolling accounts of a state. They evolve in place, so that an account which leaves the
@@ -227,6 +235,9 @@ func (l *Ledger) decide(s *stream, c domain.Command, now time.Time, ask asking) 
 			return records, err
 		}
 		answer, err := ask(needed.Past)
+		if errors.Is(err, domain.ErrUnavailable) {
+			return nil, err // this command is asked too early; the others need not wait
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errUnanswered, err)
 		}

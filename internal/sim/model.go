@@ -293,6 +293,9 @@ func (m *model) closed(t *modelTenant, r domain.Recorded, id domain.ReservationI
 	case end.released:
 		state = isReleased
 	}
+	if res.state == isReleased { // budgets that came later began without it
+		res.accounts = t.living(res, postings)
+	}
 	m.post(t, r, postings, res.accounts, move)
 	res.state, res.charged, res.gaveBack = state, end.charged, end.released
 	if c := m.world.byID[id]; c != nil {
@@ -331,13 +334,17 @@ func (m *model) adjusted(t *modelTenant, r domain.Recorded, e domain.UsageAdjust
 	if c := m.world.byID[e.Reservation]; c != nil {
 		c.adjusted = true
 	}
-	accounts := slices.DeleteFunc(t.counting(res), func(id domain.AccountID) bool {
-		// A budget that came later and is retired: whether it counts what was confirmed before matters to nobody.
-		_, live := t.budgets[t.accounts[id].budget]
-		return !live && int64(id) > res.version && !slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Account == id })
-	})
-	m.post(t, r, e.Postings, accounts, move)
+	m.post(t, r, e.Postings, t.living(res, e.Postings), move)
 	t.given(e)
+}
+
+// living are the accounts that something is posted to for a closed reservation. Of a budget that came later and is
+// retired it matters to nobody whether it counts what was confirmed before.
+func (t *modelTenant) living(res *modelReservation, postings []domain.Posting) []domain.AccountID {
+	return slices.DeleteFunc(t.counting(res), func(id domain.AccountID) bool {
+		_, live := t.budgets[t.accounts[id].budget]
+		return !live && int64(id) > res.version && !slices.ContainsFunc(postings, func(p domain.Posting) bool { return p.Account == id })
+	})
 }
 
 // given notes what an adjustment gave back: it can be spent once more.
