@@ -461,7 +461,9 @@ func (a *audit) late(e UsageSettledLate) error {
 	if e.Basis == BasisPresumed {
 		h.state, presumed = holdPresumed, e.Charged-was
 	}
-	h.key = keyOf(h.state)
+	if h.key = keyOf(h.state); e.Charged == 0 && slices.Contains([]string{ReleasedNeverDispatched, ReleasedNotSent, ReleasedStatus + "429"}, e.Reason) {
+		h.key, h.returned = "", true
+	}
 	a.move(h.accounts, h.at, e.Delta, presumed)
 	a.spent(h.accounts)
 	return a.posted(h.accounts, e.Postings, false)

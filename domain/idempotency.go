@@ -114,6 +114,9 @@ func AttemptAfter(r Recorded) (a Attempt, ok bool) {
 		a = e.attempt(0, e.ReservedAt, AttemptPresumed, e.Charged)
 	case UsageSettledLate:
 		a = e.attempt(0, e.ReservedAt, e.Basis.attempt(), e.Charged)
+		if a.Idempotency != "" && e.Charged == 0 && provesNothingBilled(e.Reason) { // a release that came late
+			a = e.attempt(0, e.ReservedAt, "", 0)
+		}
 	case ReservationReleased:
 		a = e.attempt(0, e.ReservedAt, "", 0)
 	case UsageAdjusted:

@@ -177,10 +177,10 @@ func (m *model) judgeUse(t *modelTenant, r domain.Recorded) {
 		m.closed(t, r, e.Reservation, ending{charged: e.Charged, presumed: e.Basis == domain.BasisPresumed, more: e.Charged > e.Reserved}, e.Postings)
 	case domain.ReservationReleased:
 		stats.Released++
-		if e.Reason != domain.ReleasedNeverDispatched && e.Reason != domain.ReleasedNotSent && e.Reason != domain.ReleasedStatus+"400" {
+		if !proves(e.Reason) {
 			m.world.fail("%s: %s was released for %q, which proves nothing", r.Tenant, e.Reservation, e.Reason)
 		}
-		m.closed(t, r, e.Reservation, ending{released: true}, e.Postings)
+		m.closed(t, r, e.Reservation, ending{released: true, keyBack: true}, e.Postings)
 	case domain.ReservationExpired:
 		stats.Expired++
 		if res := t.reservations[e.Reservation]; res != nil && r.Time.Before(res.expires) {
@@ -192,10 +192,17 @@ func (m *model) judgeUse(t *modelTenant, r domain.Recorded) {
 		if res := t.reservations[e.Reservation]; res != nil && res.state == isReleased {
 			stats.LateReleased++
 		}
-		m.closed(t, r, e.Reservation, ending{late: true, charged: e.Charged, presumed: e.Basis == domain.BasisPresumed, more: e.Delta > 0}, e.Postings)
+		m.closed(t, r, e.Reservation, ending{
+			late: true, charged: e.Charged, presumed: e.Basis == domain.BasisPresumed, more: e.Delta > 0, keyBack: e.Charged == 0 && proves(e.Reason),
+		}, e.Postings)
 	case domain.UsageAdjusted:
 		m.adjusted(t, r, e)
 	}
+}
+
+// proves tells whether a reason to release, of those that are used here, leaves no doubt.
+func proves(reason string) bool {
+	return reason == domain.ReleasedNeverDispatched || reason == domain.ReleasedNotSent || reason == domain.ReleasedStatus+"400"
 }
 
 func (m *model) reserved(t *modelTenant, r domain.Recorded, e domain.UsageReserved) {
@@ -267,6 +274,7 @@ func (m *model) extended(t *modelTenant, r domain.Recorded, e domain.Reservation
 // ending is how a reservation ends, or how that is corrected.
 type ending struct {
 	late, presumed, released bool
+	keyBack                  bool // its idempotency key stands for it no more
 	more                     bool // it may be forced
 	charged                  domain.Amount
 }
@@ -297,7 +305,7 @@ func (m *model) closed(t *modelTenant, r domain.Recorded, id domain.ReservationI
 		res.accounts = t.living(res, postings)
 	}
 	m.post(t, r, postings, res.accounts, move)
-	res.state, res.charged, res.gaveBack = state, end.charged, end.released
+	res.state, res.charged, res.gaveBack = state, end.charged, end.keyBack
 	if c := m.world.byID[id]; c != nil {
 		m.covered(c, res)
 	}
