@@ -113,7 +113,7 @@ func (f *fold) settled(r domain.Recorded, e domain.UsageSettled) {
 
 func (f *fold) released(r domain.Recorded, e domain.ReservationReleased) {
 	h := f.closed(r, e.Request, e.ReservedAt, e.Reserved, e.Postings)
-	h.released = true
+	h.released, h.unkept = true, r.Version <= f.inherited
 	f.books.presumed[e.Reservation] = h
 	f.postings(r, e.Postings, move{held: -h.amount})
 }
@@ -138,6 +138,9 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 		f.violated(r.Version, LawClosing, "reservation %s was not charged by presumption", e.Reservation)
 		h = hold{charged: e.WasCharged, at: e.ReservedAt, accounts: accountsOf(e.Postings)}
 	}
+	if h.released {
+		h.accounts = append(slices.Clip(h.accounts), f.later(e.Request, h, e.Postings)...)
+	}
 	f.samePlace(r, e.Request, e.ReservedAt, h, e.Postings)
 	if e.WasCharged != h.charged || e.Charged < 0 || e.Delta != e.Charged-e.WasCharged {
 		f.violated(r.Version, LawPosting, "it makes %s of %s by %s; charged was %s", e.Charged, e.WasCharged, e.Delta, h.charged)
@@ -150,6 +153,21 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 		f.books.presumed[e.Reservation] = h
 	}
 	f.postings(r, e.Postings, m)
+}
+
+// later are, of the accounts posted to, those of budgets that came after a reservation whose newest window contains
+// it. A window need not adopt what was given back; should it cost something after all, it counts there too.
+func (f *fold) later(of domain.Request, h hold, postings []domain.Posting) []domain.AccountID {
+	var ids []domain.AccountID
+	for _, p := range postings {
+		b, live := f.budget(p.Budget)
+		a, ok := f.books.accounts[p.Account]
+		if live && ok && f.books.newest[b.ID] == p.Account && int64(p.Account) > h.version && a.window.Contains(h.at) &&
+			b.Scope.Matches(of) && !slices.Contains(h.accounts, p.Account) {
+			ids = append(ids, p.Account)
+		}
+	}
+	return ids
 }
 
 // adjusted checks a correction: of a reservation that is closed, in windows that contain it, or in those of
