@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore/lanes"
 )
@@ -29,3 +31,9 @@ func WriteAstray(ctx context.Context, q querier, a Append, other domain.TenantID
 	var at time.Time
 	return q.QueryRow(ctx, appendSQL, c.args()...).Scan(&won, &at)
 }
+
+// Pool are the connections of a journal, with its settings.
+func (j *Journal) Pool() *pgxpool.Pool { return j.pool }
+
+// ChargeOf is chargeOf.
+var ChargeOf = chargeOf

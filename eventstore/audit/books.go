@@ -48,7 +48,8 @@ type hold struct {
 	at, expires     time.Time
 	accounts        []domain.AccountID
 	of              domain.Request
-	released        bool
+	// unkept says that it was released by a build that may have kept no row of that.
+	released, unkept bool
 }
 
 func newBooks() books {
@@ -198,9 +199,18 @@ func (f *fold) budget(id domain.BudgetID) (domain.Budget, bool) {
 	return f.state.Budgets[i], true
 }
 
+// unseeded tells whether a window opened the way of earlier builds, which let the first reservation open that of a new
+// budget as if nothing had been before.
+func (f *fold) unseeded(r domain.Recorded, e domain.WindowOpened) bool {
+	return r.Version <= f.inherited && e.Held == 0 && e.Settled == 0 && e.Presumed == 0 && len(e.Adopted) == 0
+}
+
 // adopted checks that a window which opens late counts every reservation that belongs to it, and takes
 // them over.
 func (f *fold) adopted(r domain.Recorded, e domain.WindowOpened, b domain.Budget) {
+	if f.unseeded(r, e) {
+		return
+	}
 	var held, presumed domain.Amount
 	want := map[domain.ReservationID]bool{}
 	for id, h := range f.books.open {
