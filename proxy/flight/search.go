@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -57,6 +58,8 @@ type Lost struct {
 	Log
 	// Err says why the file could not be read to its end, if it could not.
 	Err error
+	// Written is when the file was last written to.
+	Written time.Time
 
 	path string
 	file *os.File
@@ -142,11 +145,12 @@ func take(path string) (*Lost, error) {
 	if !locked(f, path) {
 		return nil, f.Close()
 	}
-	l := &Lost{path: path, file: f}
 	info, err := f.Stat()
+	if err != nil {
+		return &Lost{path: path, file: f, Err: err}, nil
+	}
+	l := &Lost{path: path, file: f, Written: info.ModTime()}
 	switch {
-	case err != nil:
-		l.Err = err
 	case !info.Mode().IsRegular() || info.Size() > maxFile:
 		l.Err = fmt.Errorf("%w: %s is no file, or larger than %d bytes", ErrDamaged, path, maxFile)
 	default:
