@@ -31,9 +31,9 @@ func write(t *testing.T, url string, execute func(domain.State, domain.Command, 
 	}
 }
 
-// budget is a monthly one of the tenant.
-func budget(id domain.BudgetID) domain.DefineBudget {
-	return domain.DefineBudget{ID: id, Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"}
+// month is a budget of the tenant.
+func month() domain.DefineBudget {
+	return domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"}
 }
 
 // upgrade is what migration 00007 does to a stream that is there.
@@ -44,7 +44,7 @@ func TestReleaseOfEarlierBuildNeedsNoRow(t *testing.T) {
 	url := testenv.Database(t)
 	pool := openPool(t, url)
 	create, release := domain.CreateTenant{Name: "a", Actor: "admin"}, domain.Release{Reservation: id(1), Reason: domain.ReleasedNotSent}
-	write(t, url, nil, create, budget("month"), reserve(1, 10), release)
+	write(t, url, nil, create, month(), reserve(1, 10), release)
 	if report := verify(t, pool, audit.Options{}); report.Total != 0 {
 		t.Fatal(report)
 	}
@@ -66,7 +66,7 @@ func TestRowOfReleaseOfEarlierBuildIsRightWhereItIs(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
 	pool := openPool(t, url)
-	write(t, url, nil, domain.CreateTenant{Name: "a", Actor: "admin"}, budget("month"), reserve(1, 10),
+	write(t, url, nil, domain.CreateTenant{Name: "a", Actor: "admin"}, month(), reserve(1, 10),
 		domain.Release{Reservation: id(1), Reason: domain.ReleasedNotSent})
 	exec(t, pool, upgrade)
 	for _, sql := range []string{
@@ -84,7 +84,7 @@ func TestPresumedChargeOfEarlierBuildNeedsItsRow(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
 	pool := openPool(t, url)
-	write(t, url, nil, domain.CreateTenant{Name: "a", Actor: "admin"}, budget("month"), reserve(1, 10),
+	write(t, url, nil, domain.CreateTenant{Name: "a", Actor: "admin"}, month(), reserve(1, 10),
 		domain.SettlePresumed{Reservation: id(1), Reason: "cut"})
 	exec(t, pool, upgrade)
 	exec(t, pool, `delete from presumption`)
@@ -105,7 +105,7 @@ func TestWindowOfNewBudgetOfEarlierBuildOpenedEmpty(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
 	pool := openPool(t, url)
-	write(t, url, unasked, domain.CreateTenant{Name: "a", Actor: "admin"}, reserve(1, 10), budget("month"), reserve(2, 20))
+	write(t, url, unasked, domain.CreateTenant{Name: "a", Actor: "admin"}, reserve(1, 10), month(), reserve(2, 20))
 	if got := found(verify(t, pool, audit.Options{})); got != "posting 4, seed 4" {
 		t.Errorf("a window of this build: found %q", got)
 	}

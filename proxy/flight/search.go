@@ -145,12 +145,14 @@ func take(path string) (*Lost, error) {
 	if !locked(f, path) {
 		return nil, f.Close()
 	}
+	l := &Lost{path: path, file: f}
 	info, err := f.Stat()
-	if err != nil {
-		return &Lost{path: path, file: f, Err: err}, nil
+	if err == nil {
+		l.Written = info.ModTime()
 	}
-	l := &Lost{path: path, file: f, Written: info.ModTime()}
 	switch {
+	case err != nil:
+		l.Err = err
 	case !info.Mode().IsRegular() || info.Size() > maxFile:
 		l.Err = fmt.Errorf("%w: %s is no file, or larger than %d bytes", ErrDamaged, path, maxFile)
 	default:
