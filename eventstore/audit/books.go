@@ -162,7 +162,8 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 	if !e.Start.Before(e.End) {
 		f.violated(r.Version, LawWindow, "the window of %s ends before it begins", e.Budget)
 	}
-	if before, ok := f.books.accounts[f.books.newest[e.Budget]]; ok && e.Start.Before(before.window.End) {
+	before, opened := f.books.accounts[f.books.newest[e.Budget]]
+	if opened && e.Start.Before(before.window.End) {
 		f.violated(r.Version, LawWindow, "the window of %s from %s overlaps the one before", e.Budget, e.Start.Format(time.RFC3339))
 	}
 	b, ok := f.budget(e.Budget)
@@ -185,7 +186,8 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 	}
 	f.books.accounts[e.Account], f.books.newest[e.Budget] = a, e.Account
 	f.adopted(r, e, b)
-	if e.Settled != 0 || len(e.Buckets) > 0 {
+	// The first window of a budget may open before anything was spent in it: that it was nothing is checked too.
+	if e.Settled != 0 || len(e.Buckets) > 0 || (!opened && !f.unseeded(r, e)) {
 		f.seeds = append(f.seeds, seed{version: r.Version, scope: b.Scope, event: e})
 	}
 }

@@ -31,7 +31,7 @@ func write(t *testing.T, url string, execute func(domain.State, domain.Command, 
 	}
 }
 
-// month is a monthly budget of the tenant.
+// month is a budget of the tenant.
 func month() domain.DefineBudget {
 	return domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"}
 }
@@ -122,6 +122,20 @@ func TestWindowOfNewBudgetOfEarlierBuildOpenedEmpty(t *testing.T) {
 	}, reserve(4, 1))
 	if got := found(verify(t, pool, audit.Options{})); got != "posting 10, seed 10" {
 		t.Errorf("a window of this build beside one of an earlier build: found %q", got)
+	}
+}
+
+func TestWindowThatOpensEmptyCostNothingBefore(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	pool := openPool(t, url)
+	write(t, url, unasked, domain.CreateTenant{Name: "a", Actor: "admin"}, reserve(1, 10), settle(1, 7), month(), reserve(2, 20))
+	if got := found(verify(t, pool, audit.Options{})); got != "seed 5" {
+		t.Errorf("a window of this build: found %q", got)
+	}
+	exec(t, pool, upgrade)
+	if got := found(verify(t, pool, audit.Options{})); got != "" {
+		t.Errorf("a window of an earlier build: found %q", got)
 	}
 }
 
