@@ -86,6 +86,8 @@ drop function ledger_append;
 --
 -- A statement reads one array as rows and the others by their subscripts: unnest of several would make a tuple
 -- store of 16 kB for each of them, which was a third of the time of a small append.
+-- A subscript costs the same at any place only in a generic plan, which the journal's sessions force: a custom one
+-- has its arrays as constants, and walks through one of text to reach an element.
 --
 -- Nearly always every tenant won, and the arrays are written as they are. Otherwise they are first cut down
 -- to the rows of the winners.
