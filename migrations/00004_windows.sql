@@ -12,12 +12,18 @@ alter table account
     add column buckets       bigint[],
     add column slides_at     timestamptz;
 
--- The sum of every third number from one on.
-create function bucket_sum(buckets bigint[], first int) returns bigint language sql immutable strict parallel safe as $$
-    select coalesce(sum(buckets[i]), 0)::bigint from generate_series(first, cardinality(buckets), 3) i
-$$;
-alter table account add constraint account_buckets
-    check (buckets is null or (bucket_sum(buckets, 2) = settled and bucket_sum(buckets, 3) = presumed));
+-- Whether the buckets of a rolling account, if it is one, sum up to its balance. In plpgsql and strict: every
+-- statement that writes accounts prepares its checks anew, so they are short, and a function in SQL would be parsed
+-- each time.
+-- +goose StatementBegin
+create function buckets_sum_to(buckets bigint[], settled bigint, presumed bigint) returns boolean
+language plpgsql immutable strict parallel safe as $$
+begin
+    return (select coalesce(sum(buckets[i]), 0) = settled and coalesce(sum(buckets[i + 1]), 0) = presumed
+            from generate_series(2, cardinality(buckets), 3) i);
+end $$;
+-- +goose StatementEnd
+alter table account add constraint account_buckets check (buckets_sum_to(buckets, settled, presumed));
 alter table account add constraint account_rolls check ((duration_min = 0) = (buckets is null));
 create index account_slides on account (slides_at) where slides_at is not null;
 create index account_ended on account (win_end);
@@ -78,6 +84,9 @@ drop function ledger_append;
 -- The arrays of each group run in parallel. Heads come sorted by tenant, so two calls lock in one order.
 -- Every count that could differ is checked: a row that is not there is a bug, and nothing is written then.
 --
+-- A statement reads one array as rows and the others by their subscripts: unnest of several would make a tuple
+-- store of 16 kB for each of them, and a call would need more memory than malloc keeps from one to the next.
+--
 -- Nearly always every tenant won, and the arrays are written as they are. Otherwise they are first cut down
 -- to the rows of the winners.
 -- +goose StatementBegin
@@ -120,11 +129,11 @@ begin
     end if;
 
     with moved as (
-        update tenant_head h set version = x.version, last_hash = x.hash, last_ts = x.ts
-        from unnest(h_tenant, h_expected, h_prev, h_fence, h_version, h_hash, h_ts) x (tenant, expected, prev, fence, version, hash, ts)
-        where h.tenant_id = x.tenant and h.version = x.expected and h.last_hash = x.prev and h.fence = x.fence
+        update tenant_head h set version = h_version[x.i], last_hash = h_hash[x.i], last_ts = h_ts[x.i]
+        from unnest(h_tenant) with ordinality x (tenant, i)
+        where h.tenant_id = x.tenant and h.version = h_expected[x.i] and h.last_hash = h_prev[x.i] and h.fence = h_fence[x.i]
             and not (x.tenant = any (used))
-        returning h.tenant_id, x.ts, x.version - x.expected as events)
+        returning h.tenant_id, h_ts[x.i] as ts, h_version[x.i] - h_expected[x.i] as events)
     select coalesce(array_agg(tenant_id), '{}'), clock_timestamp(), min(ts), max(ts), min(events), max(events), sum(events)
     into won, at, earliest, latest, fewest, most, want from moved;
     if cardinality(won) = 0 then
@@ -228,23 +237,21 @@ begin
     if cardinality(o_tenant) > 0 then
         insert into account (tenant_id, account_id, budget_id, period, win_start, win_end, limit_nano, held, settled, presumed, cap, version,
                              crossed, duration_min, oldest_bucket, buckets, slides_at)
-        select x.tenant, x.account, x.budget, x.period, x.win_start, x.win_end, x.lim, x.held, x.settled, x.presumed,
-               greatest(x.lim, x.held + x.settled), x.account,
-               coalesce(x.crossed::bigint[], '{}'), x.duration, x.oldest, x.buckets::bigint[], x.slides
-        from unnest(o_tenant, o_account, o_budget, o_period, o_start, o_end, o_limit, o_held, o_settled, o_presumed,
-                    o_crossed, o_duration, o_oldest, o_buckets, o_slides)
-            x (tenant, account, budget, period, win_start, win_end, lim, held, settled, presumed, crossed, duration, oldest, buckets, slides);
+        select x.tenant, o_account[x.i], o_budget[x.i], o_period[x.i], o_start[x.i], o_end[x.i], o_limit[x.i], o_held[x.i], o_settled[x.i],
+               o_presumed[x.i], greatest(o_limit[x.i], o_held[x.i] + o_settled[x.i]), o_account[x.i],
+               coalesce(o_crossed[x.i]::bigint[], '{}'), o_duration[x.i], o_oldest[x.i], o_buckets[x.i]::bigint[], o_slides[x.i]
+        from unnest(o_tenant) with ordinality x (tenant, i);
     end if;
     if cardinality(a_tenant) > 0 then
-        update account a set limit_nano = x.lim, held = x.held, settled = x.settled, presumed = x.presumed, version = x.version,
-            cap = greatest(x.lim, case when x.forced then x.held + x.settled else least(a.cap, x.held + x.settled) end),
+        update account a set limit_nano = a_limit[x.i], held = a_held[x.i], settled = a_settled[x.i], presumed = a_presumed[x.i],
+            version = a_version[x.i],
+            cap = greatest(a_limit[x.i], case when a_forced[x.i] then a_held[x.i] + a_settled[x.i] else least(a.cap, a_held[x.i] + a_settled[x.i]) end),
             -- Thresholds are added; a rolling account says them anew, since a slide can take some away.
-            crossed = case when x.rolls then x.crossed::bigint[] when x.crossed is null then a.crossed else a.crossed || x.crossed::bigint[] end,
-            oldest_bucket = x.oldest, buckets = x.buckets::bigint[], slides_at = x.slides
-        from unnest(a_tenant, a_account, a_limit, a_held, a_settled, a_presumed, a_forced, a_version,
-                    a_crossed, a_rolls, a_oldest, a_buckets, a_slides)
-            x (tenant, account, lim, held, settled, presumed, forced, version, crossed, rolls, oldest, buckets, slides)
-        where a.tenant_id = x.tenant and a.account_id = x.account and a.version < x.version;
+            crossed = case when a_rolls[x.i] then a_crossed[x.i]::bigint[] when a_crossed[x.i] is null then a.crossed
+                else a.crossed || a_crossed[x.i]::bigint[] end,
+            oldest_bucket = a_oldest[x.i], buckets = a_buckets[x.i]::bigint[], slides_at = a_slides[x.i]
+        from unnest(a_tenant) with ordinality x (tenant, i)
+        where a.tenant_id = x.tenant and a.account_id = a_account[x.i] and a.version < a_version[x.i];
         get diagnostics n = row_count;
         if n <> cardinality(a_tenant) then
             raise exception 'account rows: % of %', n, cardinality(a_tenant) using errcode = 'BG002';
@@ -252,12 +259,12 @@ begin
     end if;
     if cardinality(r_tenant) > 0 then
         insert into hold (tenant_id, opened, opened_ts, reservation_id, amount, accounts, expires_at)
-        select x.tenant, x.opened, x.ts, x.id, x.amount, coalesce(r_accounts[x.lo : x.hi], '{}'), x.expires
-        from unnest(r_tenant, r_id, r_opened, r_ts, r_amount, r_from, r_to, r_expires) x (tenant, id, opened, ts, amount, lo, hi, expires);
+        select x.tenant, r_opened[x.i], r_ts[x.i], r_id[x.i], r_amount[x.i], coalesce(r_accounts[r_from[x.i] : r_to[x.i]], '{}'), r_expires[x.i]
+        from unnest(r_tenant) with ordinality x (tenant, i);
     end if;
     if cardinality(x_tenant) > 0 then
-        update hold d set amount = x.amount, expires_at = x.expires from unnest(x_tenant, x_id, x_amount, x_expires) x (tenant, id, amount, expires)
-        where d.tenant_id = x.tenant and d.reservation_id = x.id;
+        update hold d set amount = x_amount[x.i], expires_at = x_expires[x.i] from unnest(x_tenant) with ordinality x (tenant, i)
+        where d.tenant_id = x.tenant and d.reservation_id = x_id[x.i];
         get diagnostics n = row_count;
         if n <> cardinality(x_tenant) then
             raise exception 'extended hold rows: % of %', n, cardinality(x_tenant) using errcode = 'BG002';
@@ -265,17 +272,17 @@ begin
     end if;
     if cardinality(p_tenant) > 0 then
         insert into presumption (tenant_id, reservation_id, opened, opened_ts, amount, charged, accounts, expires_at, released)
-        select d.tenant_id, d.reservation_id, d.opened, d.opened_ts, d.amount, x.charged, d.accounts, d.expires_at, x.released
-        from unnest(p_tenant, p_id, p_charged, p_released) x (tenant, id, charged, released)
-        join hold d on d.tenant_id = x.tenant and d.reservation_id = x.id;
+        select d.tenant_id, d.reservation_id, d.opened, d.opened_ts, d.amount, p_charged[x.i], d.accounts, d.expires_at, p_released[x.i]
+        from unnest(p_tenant) with ordinality x (tenant, i)
+        join hold d on d.tenant_id = x.tenant and d.reservation_id = p_id[x.i];
         get diagnostics n = row_count;
         if n <> cardinality(p_tenant) then
             raise exception 'presumption rows: % of %', n, cardinality(p_tenant) using errcode = 'BG002';
         end if;
     end if;
     if cardinality(c_tenant) > 0 then
-        delete from hold d using unnest(c_tenant, c_id) x (tenant, id)
-        where d.tenant_id = x.tenant and d.reservation_id = x.id;
+        delete from hold d using unnest(c_tenant) with ordinality x (tenant, i)
+        where d.tenant_id = x.tenant and d.reservation_id = c_id[x.i];
         get diagnostics n = row_count;
         if n <> cardinality(c_tenant) then
             raise exception 'hold rows: % of %', n, cardinality(c_tenant) using errcode = 'BG002';
@@ -309,8 +316,7 @@ begin
     end if;
 
     insert into event (tenant_id, version, ts, type, body, hash)
-    select x.tenant, x.version, x.ts, x.type, x.body, x.hash
-    from unnest(e_tenant, e_version, e_ts, e_type, e_body, e_hash) x (tenant, version, ts, type, body, hash);
+    select x.tenant, e_version[x.i], e_ts[x.i], e_type[x.i], e_body[x.i], e_hash[x.i] from unnest(e_tenant) with ordinality x (tenant, i);
     get diagnostics n = row_count;
     if n <> want then
         raise exception 'events: % of %', n, want using errcode = 'BG002';
