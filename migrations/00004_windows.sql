@@ -85,7 +85,7 @@ drop function ledger_append;
 -- Every count that could differ is checked: a row that is not there is a bug, and nothing is written then.
 --
 -- A statement reads one array as rows and the others by their subscripts: unnest of several would make a tuple
--- store of 16 kB for each of them, which was a third of the time of a small append.
+-- store of 16 kB for each of them, and a call would need more memory than malloc keeps from one to the next.
 -- A subscript costs the same at any place only in a generic plan, which the journal's sessions force: a custom one
 -- has its arrays as constants, and walks through one of text to reach an element.
 --
