@@ -167,9 +167,11 @@ func TestNoErrorOfPostgresIsLost(t *testing.T) {
 			_, err := tx.Tail(within(t), 0, 100)
 			return err
 		},
-		"presumption": func(tx lanes.Locked, s *domain.State) error { return tx.Presumption(within(t), s, presumed.Reservation) },
-		"closed":      func(tx lanes.Locked, s *domain.State) error { return tx.Closed(within(t), s, settled.Reservation) },
-		"attempt":     func(tx lanes.Locked, s *domain.State) error { return tx.Attempt(within(t), s, key) },
+		"presumption": func(tx lanes.Locked, s *domain.State) error {
+			return tx.Presumption(within(t), s, presumed.Reservation)
+		},
+		"closed":  func(tx lanes.Locked, s *domain.State) error { return tx.Closed(within(t), s, settled.Reservation) },
+		"attempt": func(tx lanes.Locked, s *domain.State) error { return tx.Attempt(within(t), s, key) },
 		"past": func(tx lanes.Locked, s *domain.State) error {
 			s.Version = state.Version
 			_, err := tx.Past(within(t), s, domain.Past{Window: window})
