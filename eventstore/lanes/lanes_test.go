@@ -577,6 +577,13 @@ func TestWhatNobodyWaitsForIsNotDoneUnlessItClosesAReservation(t *testing.T) {
 	if turns := g.turns(); len(turns) != 1 || turns[0].Events != 1 {
 		t.Errorf("a settlement: %+v", turns)
 	}
+	overdue := reserve(1)
+	g.do(overdue)
+	g.now = g.now.Add(2 * overdue.TTL)
+	g.submit(domain.Expire{Reservation: overdue.Reservation}).Abandon() // it is found again
+	if turns := g.turns(); len(turns) != 0 && turns[0].Events != 0 {
+		t.Errorf("an expiry: %+v", turns)
+	}
 	ended, end := context.WithCancel(t.Context())
 	end()
 	if _, err := g.Do(ended, "t", reserve(1)); !errors.Is(err, domain.ErrUnavailable) || !errors.Is(err, context.Canceled) {
@@ -1151,12 +1158,16 @@ func TestWhatIsRefusedForGoodIsTriedOnce(t *testing.T) {
 			spoil(w)
 			for range 2 {
 				p := g.submit(budget("day"))
+				g.submit(reserve(1)).Abandon()
 				if turns := g.turns(); len(turns) != 1 || len(g.waits) != 0 {
 					t.Errorf("%+v, and waits of %v", turns, g.waits)
 				}
 				g.answered(p, lanes.ErrRefusedByDatabase)
 				if g.Waiting() != 0 {
 					t.Errorf("%d wait", g.Waiting())
+				}
+				if _, ok := g.Warm("t"); ok {
+					t.Error("the state with what was refused is shown")
 				}
 			}
 			w.refuse = lanes.ErrDenied
@@ -1183,6 +1194,7 @@ func TestWhatCannotBeRecalledIsWaitedFor(t *testing.T) {
 	g.do(settle(spent, 7))
 	g.do(presumed)
 	g.do(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"})
+	g.answered(g.submitAndTurn(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"}), nil) // it is so already
 	again := reserve(10)
 	again.Idempotency, again.Fingerprint = "once", "f"
 	for name, c := range map[string]struct {
