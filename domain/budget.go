@@ -119,6 +119,9 @@ const (
 	maxModel = 200
 )
 
+// whole tells whether it is the whole tenant, as most are.
+func (s *Scope) whole() bool { return s.APIKey == "" && s.Model == "" && s.Tag == "" }
+
 // check tells whether a scope can be a budget's: at most one of its parts, as requests can have them.
 func (s Scope) check() error {
 	set := 0
@@ -191,6 +194,9 @@ func (a Account) Use() Amount { return a.Held + a.Settled }
 // Available is what a new reservation may take. It is negative after an overrun or a limit cut.
 func (a Account) Available() Amount { return a.Limit - a.Held - a.Settled }
 
+// openAt tells whether there is an account, and its window holds an instant.
+func (a *Account) openAt(at time.Time) bool { return a != nil && a.Window.Contains(at) }
+
 // posting is the balance after a move, which must not overflow.
 func (a *Account) posting(m move) Posting {
 	return Posting{
@@ -200,7 +206,7 @@ func (a *Account) posting(m move) Posting {
 }
 
 // post assigns the balances an event recorded, and moves the cap by the rule the database repeats.
-func (a *Account) post(p Posting, version int64) {
+func (a *Account) post(p *Posting, version int64) {
 	a.Limit, a.Held, a.Settled, a.Presumed = p.Limit, p.Held, p.Settled, p.Presumed
 	a.Cap = max(a.Limit, min(a.Cap, a.Use()))
 	if p.Forced {

@@ -134,7 +134,7 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 	recorded := make([]Recorded, 0, len(events))
 	for i, e := range events {
 		r := Recorded{Tenant: s.Tenant, Version: s.Version + 1, Time: at.Add(time.Duration(i) * time.Microsecond), Event: e}
-		s = Evolve(s, r)
+		s.evolve(r)
 		recorded = append(recorded, r)
 	}
 	return s, recorded, nil
@@ -158,12 +158,16 @@ func (s *State) clearOfWindowEnds(at time.Time, more []Budget) time.Time {
 }
 
 func (s *State) clearOf(b *Budget, at time.Time) time.Time {
+	soon := at.Add(turnSlack)
+	if a := s.Accounts[s.Current[b.ID]]; a.openAt(at) && soon.Before(a.Window.End) {
+		return at // as nearly always
+	}
 	window, _, inside := s.windowOf(b, at)
 	boundary := window.End
 	if !inside {
 		boundary = b.Window.Start
 	}
-	if boundary.After(at) && !at.Add(turnSlack).Before(boundary) {
+	if boundary.After(at) && !soon.Before(boundary) {
 		return boundary
 	}
 	return at

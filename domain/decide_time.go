@@ -31,7 +31,7 @@ func (s *State) due(b *Budget, now time.Time, next int64) (*Account, []Event) {
 // spend that left a rolling window, then raises that ended. The events say so. Neither is for changing.
 func (s *State) aged(b *Budget, now time.Time) (*Budget, *Account, []Event) {
 	account := s.Accounts[s.Current[b.ID]]
-	if account != nil && !account.Window.Contains(now) {
+	if !account.openAt(now) {
 		account = nil
 	}
 	var events []Event

@@ -10,7 +10,7 @@ import (
 )
 
 func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
-	if err := checkReserve(s, c, now); err != nil {
+	if err := checkReserve(&s, &c, now); err != nil {
 		return nil, err
 	}
 	var events []Event
@@ -18,7 +18,7 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 	var refused *BudgetExceededError
 	for i := range s.Budgets {
 		b := &s.Budgets[i]
-		if b.Scope != (Scope{}) && !b.Scope.Matches(c.Request) {
+		if !b.Scope.whole() && !b.Scope.Matches(c.Request) {
 			continue
 		}
 		account, due := s.due(b, now, s.Version+int64(len(events))+1)
@@ -59,7 +59,8 @@ func (a *Account) exceeded(b *Budget, amount Amount, now time.Time) *BudgetExcee
 	}
 }
 
-func checkReserve(s State, c Reserve, now time.Time) error {
+// checkReserve takes its arguments by address because they are large.
+func checkReserve(s *State, c *Reserve, now time.Time) error {
 	switch {
 	case s.Suspended:
 		return ErrTenantSuspended
@@ -79,14 +80,14 @@ func checkReserve(s State, c Reserve, now time.Time) error {
 	if c.Keyless && len(s.Keys) > 0 {
 		return ErrKeyUnusable
 	}
-	if err := checkKey(s, c.Request, now); err != nil || c.Idempotency == "" {
+	if err := checkKey(s, &c.Request, now); err != nil || c.Idempotency == "" {
 		return err
 	}
 	return s.retry(c.attemptKey(), c.Fingerprint, now)
 }
 
 // checkKey tells whether the request's key may reserve, and whether the request has the tags it must.
-func checkKey(s State, r Request, now time.Time) error {
+func checkKey(s *State, r *Request, now time.Time) error {
 	if r.KeyID == "" {
 		return nil
 	}
@@ -373,7 +374,7 @@ func adjustNow(s State, e UsageAdjusted, now time.Time) ([]Event, error) {
 	accounts := map[AccountID]*Account{}
 	var ids []AccountID
 	for i := range s.Budgets {
-		if s.Budgets[i].Scope != (Scope{}) {
+		if !s.Budgets[i].Scope.whole() {
 			continue
 		}
 		account, due := s.due(&s.Budgets[i], now, s.Version+int64(len(events))+1)
@@ -416,8 +417,8 @@ type move struct{ held, settled, presumed Amount }
 // leaves use above the limit is forced: closing a reservation records the truth and is never refused.
 // What a rolling account counted of the time at which the reservation was made may have left it.
 func (s *State) postings(accounts []AccountID, at time.Time, whole move) ([]Posting, error) {
-	postings := make([]Posting, 0, len(accounts))
-	for _, id := range accounts {
+	postings := make([]Posting, len(accounts))
+	for i, id := range accounts {
 		a, ok := s.Accounts[id]
 		if !ok {
 			return nil, s.notLoaded(id)
@@ -431,9 +432,8 @@ func (s *State) postings(accounts []AccountID, at time.Time, whole move) ([]Post
 		if errHeld != nil || errSettled != nil || held > maxBalance || settled > maxBalance {
 			return nil, fmt.Errorf("%w: account %d of tenant %s overflows", ErrAmount, id, s.Tenant)
 		}
-		p := a.posting(m)
-		p.Forced = settled+held > a.Limit && m.settled > -m.held
-		postings = append(postings, p)
+		postings[i] = a.posting(m)
+		postings[i].Forced = settled+held > a.Limit && m.settled > -m.held
 	}
 	return postings, nil
 }

@@ -8,6 +8,12 @@ import (
 // Evolve is the state after a recorded event. It is total: events assign, so nothing can fail. It
 // consumes s, like append consumes its slice: use only the result, or Clone first.
 func Evolve(s State, r Recorded) State {
+	s.evolve(r)
+	return s
+}
+
+// evolve is Evolve in place: a State is too large to copy for each event.
+func (s *State) evolve(r Recorded) {
 	s.Version, s.LastTime = r.Version, r.Time
 	switch e := r.Event.(type) {
 	case TenantCreated:
@@ -46,13 +52,12 @@ func Evolve(s State, r Recorded) State {
 	case UsageReserved, ReservationExtended, UsageSettled, ReservationReleased, ReservationExpired, UsageSettledLate, UsageAdjusted:
 		s.use(r)
 	}
-	return s
 }
 
 // key evolves the events of an API key.
 func (s *State) key(r Recorded) {
 	at := r.Time                 // a copy: the address of r's own would put every r on the heap
-	switch e := r.Event.(type) { //nolint:gochecksumtype // the others are in Evolve
+	switch e := r.Event.(type) { //nolint:gochecksumtype // the others are in evolve
 	case APIKeyIssued:
 		s.Keys[e.KeyID] = Key{
 			ID: e.KeyID, Name: e.Name, Prefix: e.Prefix, Hash: e.KeyHash,
@@ -78,15 +83,16 @@ func (s *State) key(r Recorded) {
 	}
 }
 
-// use evolves the events of a reservation's life; the administrative ones are in Evolve.
+// use evolves the events of a reservation's life; the administrative ones are in evolve. Hardly any request has
+// an idempotency key, and an attempt copies what it was for.
 func (s *State) use(r Recorded) {
 	s.Used = true
-	s.attempt(r)
-	switch e := r.Event.(type) { //nolint:gochecksumtype // the administrative events are in Evolve
+	switch e := r.Event.(type) { //nolint:gochecksumtype // the administrative events are in evolve
 	case UsageReserved:
+		s.post(e.Postings, r.Time)
 		s.AdoptReservation(Reservation{
 			Request: e.Request, Amount: e.Amount, Version: r.Version, At: r.Time,
-			Accounts: s.post(e.Postings, r.Time), ExpiresAt: e.ExpiresAt,
+			Accounts: accountsOf(e.Postings), ExpiresAt: e.ExpiresAt,
 		})
 	case ReservationExtended:
 		s.post(e.Postings, e.ReservedAt)
@@ -94,23 +100,36 @@ func (s *State) use(r Recorded) {
 		held.Amount, held.ExpiresAt = e.Amount, e.ExpiresAt
 		s.Open[e.Reservation] = held
 	case UsageSettled:
+		if e.Idempotency != "" {
+			s.attempt(r)
+		}
 		s.post(e.Postings, e.ReservedAt)
 		if e.Basis == BasisPresumed {
 			s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Charged: e.Charged}
 		}
 		s.close(e.Reservation)
 	case ReservationReleased:
+		if e.Idempotency != "" {
+			s.attempt(r)
+		}
 		s.post(e.Postings, e.ReservedAt)
 		s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Released: true}
 		s.close(e.Reservation)
 	case ReservationExpired:
+		if e.Idempotency != "" {
+			s.attempt(r)
+		}
 		s.post(e.Postings, e.ReservedAt)
 		s.Presumed[e.Reservation] = Presumption{Reservation: s.Open[e.Reservation], Charged: e.Charged}
 		s.close(e.Reservation)
 	case UsageSettledLate:
+		if e.Idempotency != "" {
+			s.attempt(r)
+		}
 		s.post(e.Postings, e.ReservedAt)
 		s.correct(e)
 	case UsageAdjusted:
+		s.attempt(r)
 		s.post(e.Postings, e.at(r.Time))
 		if e.Confirmed {
 			s.ForgetPresumption(e.Reservation)

@@ -143,9 +143,6 @@ func (s *State) AdoptAttempt(a Attempt) { s.Attempts[a.AttemptKey] = a }
 // attempt takes over what an event makes of its idempotency key, before the event closes the reservation. The
 // key stands for the newest request that used it: an older one can still be open when the key's life is over.
 func (s *State) attempt(r Recorded) {
-	if !keyed(r.Event) {
-		return
-	}
 	a, _ := AttemptAfter(r)
 	before, known := s.Attempts[a.AttemptKey]
 	same := known && before.Reservation == a.Reservation
@@ -164,24 +161,6 @@ func (s *State) attempt(r Recorded) {
 	}
 }
 
-// keyed tells whether an event after the first of a reservation carries an idempotency key. Hardly any does,
-// and building an attempt copies a request.
-func keyed(e Event) bool {
-	switch e := e.(type) { //nolint:gochecksumtype // the others carry none, or AdoptReservation sees it
-	case UsageSettled:
-		return e.Idempotency != ""
-	case ReservationReleased:
-		return e.Idempotency != ""
-	case ReservationExpired:
-		return e.Idempotency != ""
-	case UsageSettledLate:
-		return e.Idempotency != ""
-	case UsageAdjusted:
-		return true
-	}
-	return false
-}
-
 // reservedBy is the version of a reservation's first event.
 func (s *State) reservedBy(id ReservationID) int64 {
 	if r, ok := s.Open[id]; ok {
@@ -191,7 +170,7 @@ func (s *State) reservedBy(id ReservationID) int64 {
 }
 
 // retry refuses a command whose idempotency key stands for an earlier one.
-func (s State) retry(key AttemptKey, fingerprint string, now time.Time) error {
+func (s *State) retry(key AttemptKey, fingerprint string, now time.Time) error {
 	if len(key.Idempotency) > maxIdempotency {
 		return invalid("an idempotency key has at most %d bytes", maxIdempotency)
 	}

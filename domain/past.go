@@ -80,10 +80,11 @@ func charge(r Recorded) (of Request, at time.Time, amount Amount) {
 	return Request{}, time.Time{}, 0
 }
 
-// ClosedBy is the reservation that an event charged, as far as an adjustment asks.
+// ClosedBy is the reservation that an event charged, as far as an adjustment asks. Of several such events the last
+// knows all accounts it counts in.
 func ClosedBy(r Recorded) (Reservation, bool) {
 	of, at, _ := charge(r)
-	if _, adjusts := r.Event.(UsageAdjusted); adjusts || of.Reservation == "" {
+	if of.Reservation == "" {
 		return Reservation{}, false
 	}
 	closed := Reservation{Request: of, At: at, Version: r.Version}

@@ -1,5 +1,14 @@
 package domain
 
+// accountsOf are the accounts that postings touch.
+func accountsOf(postings []Posting) []AccountID {
+	ids := make([]AccountID, len(postings))
+	for i := range postings {
+		ids[i] = postings[i].Account
+	}
+	return ids
+}
+
 // Postings are the balances an event assigns, in the order of the accounts it touched. Most
 // administrative events have none.
 func Postings(e Event) []Posting {

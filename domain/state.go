@@ -192,7 +192,7 @@ func (s State) Balances(at time.Time) []Balance {
 // false where the budget has no window.
 func (s *State) windowOf(b *Budget, at time.Time) (Window, *Account, bool) {
 	current := s.Accounts[s.Current[b.ID]]
-	if current != nil && current.Window.Contains(at) {
+	if current.openAt(at) {
 		return current.Window, current, true
 	}
 	window, ok := b.WindowAt(at, s.Zone.Location())
@@ -267,18 +267,18 @@ func (s *State) close(id ReservationID) {
 	delete(s.Open, id)
 	for _, account := range r.Accounts {
 		if a, ok := s.Accounts[account]; ok {
-			a.open--
-			s.forget(account)
+			if a.open--; a.open <= 0 {
+				s.forget(account)
+			}
 		}
 	}
 }
 
 // post assigns balances. at is the time by which a rolling account counts what was charged; zero where
 // nothing was.
-func (s *State) post(postings []Posting, at time.Time) []AccountID {
-	ids := make([]AccountID, 0, len(postings))
-	for _, p := range postings {
-		ids = append(ids, p.Account)
+func (s *State) post(postings []Posting, at time.Time) {
+	for i := range postings {
+		p := &postings[i]
 		a, ok := s.Accounts[p.Account]
 		if !ok {
 			continue
@@ -288,5 +288,4 @@ func (s *State) post(postings []Posting, at time.Time) []AccountID {
 		}
 		a.post(p, s.Version)
 	}
-	return ids
 }

@@ -80,16 +80,27 @@ func (a *Account) rearm() {
 
 // told adds to events the thresholds that their postings cross.
 func (s *State) told(events []Event, postings []Posting) []Event {
-	for _, p := range postings {
-		i, ok := s.indexOf(p.Budget)
-		if !ok || len(s.Budgets[i].AlertsAt) == 0 {
+	next := 0
+	for i := range postings {
+		p := &postings[i]
+		// Postings mostly have the order of the budgets: nothing is searched then.
+		if next >= len(s.Budgets) || s.Budgets[next].ID != p.Budget {
+			found, ok := s.indexOf(p.Budget)
+			if !ok {
+				continue
+			}
+			next = found
+		}
+		b := &s.Budgets[next]
+		next++
+		if len(b.AlertsAt) == 0 {
 			continue
 		}
 		account := Account{ID: p.Account, Limit: p.Limit, Settled: p.Settled}
 		if a, ok := s.Accounts[p.Account]; ok {
 			account.Crossed = a.Crossed
 		}
-		events = append(events, crossings(&s.Budgets[i], &account)...)
+		events = append(events, crossings(b, &account)...)
 	}
 	return events
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore/lanes"
@@ -36,3 +37,9 @@ func WriteAstray(ctx context.Context, q querier, a Append, other domain.TenantID
 func OnTransaction(tx pgx.Tx, tenant domain.TenantID, head lanes.Head) lanes.Locked {
 	return &lockedHead{tx: tx, tenant: tenant, head: head}
 }
+
+// Pool are the connections of a journal, with its settings.
+func (j *Journal) Pool() *pgxpool.Pool { return j.pool }
+
+// ChargeOf is chargeOf.
+var ChargeOf = chargeOf

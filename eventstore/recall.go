@@ -119,19 +119,25 @@ func recallClosed(ctx context.Context, q querier, state *domain.State, id domain
 	return err
 }
 
-// chargeOf is the version that charged a reservation last, or 0. The usage rows know it up to their cursor;
-// of what came after, the events do.
-func chargeOf(ctx context.Context, q querier, tenant domain.TenantID, id domain.ReservationID) (int64, error) {
+// chargeOf is the version that charged a reservation, or corrected that, last, or 0. The usage rows know it up to their cursor;
+// of what came after, the events do. It is for a transaction of the journal, whose sessions make no bitmaps: only
+// through one can the index of the reservations, a BRIN, be used, else every row of the tenant is read.
+func chargeOf(ctx context.Context, tx querier, tenant domain.TenantID, id domain.ReservationID) (int64, error) {
 	var version int64
-	err := q.QueryRow(ctx, `select coalesce((
+	b := &pgx.Batch{}
+	b.Queue(`set local enable_bitmapscan = on`)
+	b.Queue(`select coalesce((
 		select max(version) from (
-			select version from usage_row where tenant_id = $1 and reservation_id = $2::text::uuid and kind <> 'adjusted'
+			select version from usage_row where tenant_id = $1 and reservation_id = $2::text::uuid
 			union all
 			select version from event where tenant_id = $1
 				and version > coalesce((select version from projection_cursor where name = 'usage' and tenant_id = $1), 0)
-				and type in ('usage.settled', 'usage.settled_late', 'reservation.expired')
-				and body::jsonb ->> 'reservationId' = $2) found), 0)`, string(tenant), string(id)).Scan(&version)
-	if err != nil {
+				and type in ('usage.settled', 'usage.settled_late', 'reservation.expired', 'usage.adjusted')
+				and body::jsonb ->> 'reservationId' = $2) found), 0)`, string(tenant), string(id)).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&version)
+	})
+	b.Queue(`set local enable_bitmapscan = off`) // plans of the append are kept for long
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("find the charge of %s: %w", id, err)
 	}
 	return version, nil

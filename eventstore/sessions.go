@@ -14,8 +14,9 @@ const (
 	// sessionLinger is how long a session that is over is still looked at: no append of its gateway can be
 	// under way in the database any more, whose statements end after ten seconds.
 	sessionLinger = time.Minute
-	// sessionLife is how long a session is kept for people to look at once nothing of it is left.
-	sessionLife = 7 * 24 * time.Hour
+	// SessionLife is how long a session is kept at least once nothing of its gateway is left: no hold, and nothing
+	// it wrote since.
+	SessionLife = 7 * 24 * time.Hour
 )
 
 // Beat says that a gateway lives; the first beat begins its session.
@@ -37,7 +38,7 @@ func (s *Store) EndSession(ctx context.Context, gateway string) error {
 	return nil
 }
 
-// HasSession tells whether a gateway of that name ever ran on this database.
+// HasSession tells whether a gateway of that name runs on this database, or did until SessionLife ago.
 func (s *Store) HasSession(ctx context.Context, gateway string) (bool, error) {
 	var has bool
 	if err := s.pool.QueryRow(ctx, `select exists (select from gateway_session where gateway = $1)`, gateway).Scan(&has); err != nil {
@@ -111,7 +112,7 @@ func (s *Store) clearSessions(ctx context.Context, dead, having []string) error 
 			update gateway_session set cleared_at = clock_timestamp()
 			where gateway = any($1) and gateway <> all($2) and cleared_at is null and heartbeat_at < clock_timestamp() - $3::interval)
 		delete from gateway_session where cleared_at < clock_timestamp() - $4::interval`,
-		dead, append([]string{}, having...), sessionLinger, sessionLife)
+		dead, append([]string{}, having...), sessionLinger, SessionLife)
 	if err != nil {
 		return fmt.Errorf("clear sessions: %w", err)
 	}

@@ -157,3 +157,36 @@ func TestSchemaIsTheGoldenOne(t *testing.T) {
 		t.Errorf("the schema is not %s; if that is right, run go test ./migrations -update", golden)
 	}
 }
+
+func TestStreamsThatAreThereAreInherited(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	if _, err := migrations.Up(bounded(t), url); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(bounded(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	head := func(tenant string) {
+		t.Helper()
+		if _, err := conn.Exec(bounded(t), `insert into tenant_head (tenant_id, version, last_ts, last_hash) values ($1, 5, now(), sha256('x'))`, tenant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := conn.Exec(bounded(t), `alter table tenant_head drop column inherited; delete from goose_db_version where version_id = 7`); err != nil {
+		t.Fatal(err)
+	}
+	head("old")
+	if _, err := migrations.Up(bounded(t), url); err != nil {
+		t.Fatal(err)
+	}
+	head("new")
+	for tenant, want := range map[string]int64{"old": 5, "new": 0} {
+		var inherited int64
+		if err := conn.QueryRow(bounded(t), `select inherited from tenant_head where tenant_id = $1`, tenant).Scan(&inherited); err != nil || inherited != want {
+			t.Errorf("%s inherited %d, want %d: %v", tenant, inherited, want, err)
+		}
+	}
+}

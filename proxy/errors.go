@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -44,6 +45,18 @@ func (p *problem) Error() string {
 }
 
 func (p *problem) Unwrap() error { return p.cause }
+
+// level is what a refusal means to an operator: a bug of ours or a stream that does not verify, which are internal;
+// something that is away and comes back, the ledger or the provider; or a client that asked for what it cannot have.
+func (p *problem) level() slog.Level {
+	switch {
+	case p.status == http.StatusInternalServerError:
+		return slog.LevelError
+	case p.status > http.StatusInternalServerError:
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
 
 func noRetry(p *problem) *problem {
 	no := false

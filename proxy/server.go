@@ -182,11 +182,7 @@ func (x *exchange) refuse(err error) string {
 		x.s.boundBody(x.w, refusedBodyTimeout)
 	}
 	p := problemOf(err)
-	level := slog.LevelDebug
-	if p.status >= http.StatusInternalServerError {
-		level = slog.LevelError
-	}
-	x.s.log.Log(x.r.Context(), level, "request refused", slog.String("request_id", x.id), slog.Int("status", p.status),
+	x.s.log.Log(x.r.Context(), p.level(), "request refused", slog.String("request_id", x.id), slog.Int("status", p.status),
 		slog.String("code", p.code), slog.String("tenant", string(x.who.tenant)), slog.Any("cause", p.cause))
 	x.s.writeProblem(x.w, x.r, x.id, p)
 	return p.code

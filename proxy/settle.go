@@ -113,7 +113,11 @@ func (x *exchange) send(c domain.Command) {
 			s.Recorder.Closed(reservation)
 		}
 		if err != nil {
-			s.log.ErrorContext(ctx, "settlement refused; the hold is left to the reaper", slog.String("request_id", id),
+			level := slog.LevelError
+			if errors.Is(err, domain.ErrUnavailable) { // until the shutdown
+				level = slog.LevelWarn
+			}
+			s.log.Log(ctx, level, "settlement refused; the hold is left to the reaper", slog.String("request_id", id),
 				slog.String("tenant", string(tenant)), slog.String("error", err.Error()))
 		}
 	})

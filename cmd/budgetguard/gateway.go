@@ -296,7 +296,7 @@ func (g *gateway) close(ctx context.Context) error {
 		errs = append(errs, within(ctx, g.proxy.Cut))
 	}
 	if g.ledger != nil {
-		errs = append(errs, within(ctx, g.ledger.Close))
+		errs = append(errs, within(ctx, g.closeLedger))
 	}
 	errs = append(errs, g.land(ctx, errors.Join(errs...) == nil))
 	if g.redis != nil {
@@ -312,6 +312,15 @@ func (g *gateway) close(ctx context.Context) error {
 		g.store.Close()
 	}
 	return errors.Join(errs...)
+}
+
+// closeLedger leaves what is in doubt to the recorder unless everything was written.
+func (g *gateway) closeLedger(ctx context.Context) error {
+	err := g.ledger.Close(ctx)
+	if err == nil && g.blackBox != nil {
+		g.blackBox.recorder.Drained()
+	}
+	return err
 }
 
 // land ends the flight recorder and the session, once nothing more is written to the ledger.

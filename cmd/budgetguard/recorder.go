@@ -127,7 +127,9 @@ func (b *blackBox) replayAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// replay closes what a dead gateway left open. A file of another ledger's gateway is not ours to judge.
+// replay closes what a dead gateway left open. A file of another ledger's gateway is not ours to judge until it is so
+// old that one of ours could be forgotten by now: then nothing of it is held any more, here or there. What it knows
+// still corrects what this ledger charged by presumption, and means nothing to a ledger that does not know the calls.
 func (b *blackBox) replay(ctx context.Context, lost *flight.Lost) error {
 	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
 	defer cancel()
@@ -139,11 +141,15 @@ func (b *blackBox) replay(ctx context.Context, lost *flight.Lost) error {
 		return lost.SetAside()
 	}
 	ours, err := b.store.HasSession(ctx, lost.Header.Gateway)
-	if err != nil || !ours {
-		if err == nil {
-			b.log.InfoContext(ctx, "a flight recorder of a gateway that this ledger does not know is left alone", slog.String("file", lost.Name()))
-		}
+	switch {
+	case err != nil:
 		return errors.Join(err, lost.Keep())
+	case !ours && time.Since(lost.Written) < eventstore.SessionLife:
+		b.log.InfoContext(ctx, "a flight recorder of a gateway that this ledger does not know is left alone", slog.String("file", lost.Name()))
+		return lost.Keep()
+	case !ours:
+		b.log.WarnContext(ctx, "a flight recorder of a gateway that is long forgotten is replayed and removed",
+			slog.String("file", lost.Name()), slog.Time("written", lost.Written), slog.Int("calls", len(lost.Calls)))
 	}
 	if err := b.closeCalls(ctx, lost); err != nil {
 		return errors.Join(err, lost.Keep())

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/budgetguard/budgetguard/eventstore"
 	"github.com/budgetguard/budgetguard/internal/mockupstream"
 )
 
@@ -305,6 +306,55 @@ func TestARecorderOfAnotherLedgerIsLeftAlone(t *testing.T) {
 	_, _ = first.serve()
 	first.quiet()
 	first.verify(exitOK)
+}
+
+// A gateway's machine comes back when its session is forgotten: what the file knows corrects the charge, and it goes.
+func TestARecorderOlderThanAnySessionIsReplayedAndRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := newSystem(t, "RECORDER_DIR="+dir, "ORPHAN_AFTER=2s")
+	gateway, address := s.serve()
+	key := s.tenant(address, "a", "100")
+	s.hold(true)
+	s.background(1, address, key)
+	eventually(t, "it is under way", func() bool { return s.provider.Held() == 1 })
+	unlock := s.lockHead("a")
+	s.hold(false)
+	eventually(t, "its settlement is recorded", func() bool { return recorded(t, dir, `"Basis":"provider"`) == 1 })
+	gateway.kill()
+	eventually(t, "nothing of the dead waits in the database", func() bool { return s.count(`select count(*) from pg_locks where not granted`) == 0 })
+	unlock()
+	s.worker()
+	eventually(t, "it is charged as an orphan", func() bool { return s.holds("a") == 0 })
+	if _, err := s.db.Exec(t.Context(), `delete from gateway_session`); err != nil {
+		t.Fatal(err)
+	}
+
+	files, err := filepath.Glob(filepath.Join(dir, "*.flight"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	age(t, files[0], eventstore.SessionLife-time.Hour)
+	young, _ := s.serve()
+	young.line(t, "left alone")
+	young.stop(t)
+	age(t, files[0], eventstore.SessionLife+time.Hour)
+	old, _ := s.serve()
+	old.line(t, "long forgotten")
+	eventually(t, "it is removed", func() bool { _, err := os.Stat(files[0]); return os.IsNotExist(err) })
+	if settled := s.settled("a"); settled != s.billed() {
+		t.Errorf("settled %d, billed %d", settled, s.billed())
+	}
+	s.verify(exitOK)
+}
+
+// age makes a file look as if it was written some time ago.
+func age(t *testing.T, file string, by time.Duration) {
+	t.Helper()
+	at := time.Now().Add(-by)
+	if err := os.Chtimes(file, at, at); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestRecorderDirMustBeUsableIfItWasAskedFor(t *testing.T) {

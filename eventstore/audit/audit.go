@@ -173,13 +173,15 @@ type head struct {
 	ts      time.Time
 	finite  bool
 	hash    []byte
+	// inherited is up to where builds before this one's migrations wrote.
+	inherited int64
 }
 
 // list sends the heads in the order of their tenants.
 func (v *verifier) list(ctx context.Context, tx pgx.Tx, heads chan<- head) error {
 	after := ""
 	for {
-		rows, err := tx.Query(ctx, `select tenant_id, version, last_ts, last_hash from tenant_head
+		rows, err := tx.Query(ctx, `select tenant_id, version, last_ts, last_hash, inherited from tenant_head
 			where tenant_id > $1 and ($2 = '' or tenant_id = $2) order by tenant_id limit $3`, after, string(v.opts.Tenant), page)
 		if err != nil {
 			return fmt.Errorf("list tenants: %w", err)
@@ -188,7 +190,7 @@ func (v *verifier) list(ctx context.Context, tx pgx.Tx, heads chan<- head) error
 			var h head
 			var tenant string
 			var ts pgtype.Timestamptz
-			err := row.Scan(&tenant, &h.version, &ts, &h.hash)
+			err := row.Scan(&tenant, &h.version, &ts, &h.hash, &h.inherited)
 			h.tenant, h.ts, h.finite = domain.TenantID(tenant), ts.Time.UTC(), ts.InfinityModifier == pgtype.Finite
 			return h, err
 		})

@@ -48,7 +48,8 @@ type hold struct {
 	at, expires     time.Time
 	accounts        []domain.AccountID
 	of              domain.Request
-	released        bool
+	// unkept says that it was released by a build that may have kept no row of that.
+	released, unkept bool
 }
 
 func newBooks() books {
@@ -161,7 +162,8 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 	if !e.Start.Before(e.End) {
 		f.violated(r.Version, LawWindow, "the window of %s ends before it begins", e.Budget)
 	}
-	if before, ok := f.books.accounts[f.books.newest[e.Budget]]; ok && e.Start.Before(before.window.End) {
+	before, opened := f.books.accounts[f.books.newest[e.Budget]]
+	if opened && e.Start.Before(before.window.End) {
 		f.violated(r.Version, LawWindow, "the window of %s from %s overlaps the one before", e.Budget, e.Start.Format(time.RFC3339))
 	}
 	b, ok := f.budget(e.Budget)
@@ -184,7 +186,8 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 	}
 	f.books.accounts[e.Account], f.books.newest[e.Budget] = a, e.Account
 	f.adopted(r, e, b)
-	if e.Settled != 0 || len(e.Buckets) > 0 {
+	// The first window of a budget may open before anything was spent in it: that it was nothing is checked too.
+	if e.Settled != 0 || len(e.Buckets) > 0 || (!opened && !f.unseeded(r, e)) {
 		f.seeds = append(f.seeds, seed{version: r.Version, scope: b.Scope, event: e})
 	}
 }
@@ -198,9 +201,18 @@ func (f *fold) budget(id domain.BudgetID) (domain.Budget, bool) {
 	return f.state.Budgets[i], true
 }
 
+// unseeded tells whether a window opened the way of earlier builds, which let the first reservation open that of a new
+// budget as if nothing had been before.
+func (f *fold) unseeded(r domain.Recorded, e domain.WindowOpened) bool {
+	return r.Version <= f.inherited && e.Held == 0 && e.Settled == 0 && e.Presumed == 0 && len(e.Adopted) == 0
+}
+
 // adopted checks that a window which opens late counts every reservation that belongs to it, and takes
 // them over.
 func (f *fold) adopted(r domain.Recorded, e domain.WindowOpened, b domain.Budget) {
+	if f.unseeded(r, e) {
+		return
+	}
 	var held, presumed domain.Amount
 	want := map[domain.ReservationID]bool{}
 	for id, h := range f.books.open {

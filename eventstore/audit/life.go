@@ -113,7 +113,7 @@ func (f *fold) settled(r domain.Recorded, e domain.UsageSettled) {
 
 func (f *fold) released(r domain.Recorded, e domain.ReservationReleased) {
 	h := f.closed(r, e.Request, e.ReservedAt, e.Reserved, e.Postings)
-	h.released = true
+	h.released, h.unkept = true, r.Version <= f.inherited
 	f.books.presumed[e.Reservation] = h
 	f.postings(r, e.Postings, move{held: -h.amount})
 }
@@ -138,7 +138,7 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 		f.violated(r.Version, LawClosing, "reservation %s was not charged by presumption", e.Reservation)
 		h = hold{charged: e.WasCharged, at: e.ReservedAt, accounts: accountsOf(e.Postings)}
 	}
-	if h.released {
+	if h.released && r.Version > f.inherited {
 		h.accounts = append(slices.Clip(h.accounts), f.later(h)...)
 	}
 	f.samePlace(r, e.Request, e.ReservedAt, h, e.Postings)

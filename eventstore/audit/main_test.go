@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -73,6 +74,12 @@ func (h *history) then(commands ...domain.Command) {
 			h.at = h.at.Add(time.Hour)
 		}
 		state, recorded, err := domain.Execute(h.state, c, h.at)
+		if needed := (*domain.PastNeededError)(nil); errors.As(err, &needed) {
+			for _, r := range h.events {
+				needed.Past.Add(r)
+			}
+			state, recorded, err = domain.Execute(h.state, domain.Informed{Command: c, Past: []domain.Past{needed.Past}}, h.at)
+		}
 		if err != nil {
 			h.tb.Fatalf("%T: %v", c, err)
 		}

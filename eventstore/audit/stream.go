@@ -16,7 +16,7 @@ import (
 
 // stream checks one tenant.
 func (v *verifier) stream(ctx context.Context, tx pgx.Tx, h head) error {
-	f := newFold(h.tenant, v.now, func(version int64, law Law, format string, args ...any) {
+	f := newFold(h, v.now, func(version int64, law Law, format string, args ...any) {
 		v.violated(h.tenant, version, law, format, args...)
 	})
 	if err := v.openUsage(ctx, tx, f, h); err != nil {
@@ -108,13 +108,16 @@ type fold struct {
 	usage usage
 	seeds []seed
 	now   time.Time // of the check
+
+	inherited int64 // the last version that an earlier build may have written
 }
 
-func newFold(tenant domain.TenantID, now time.Time, violated func(int64, Law, string, ...any)) *fold {
+func newFold(h head, now time.Time, violated func(int64, Law, string, ...any)) *fold {
 	return &fold{
-		tenant: tenant, violated: violated, now: now,
-		state: domain.NewState(tenant), hash: eventstore.Genesis(tenant),
+		tenant: h.tenant, violated: violated, now: now,
+		state: domain.NewState(h.tenant), hash: eventstore.Genesis(h.tenant),
 		books: newBooks(), keys: newKeyring(),
+		inherited: h.inherited,
 	}
 }
 

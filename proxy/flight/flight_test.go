@@ -186,6 +186,7 @@ func TestCleanEndLeavesNoFileAndAnUncleanOneLeavesTheRest(t *testing.T) {
 	r.Closed(done)
 	r.Reserved("a", doubtful)
 	r.Doubted(doubtful)
+	r.Drained()
 	if left, err := r.Close(); left != 0 || err != nil || len(entries(t, dir)) != 0 {
 		t.Errorf("%d left, %v, %v", left, err, entries(t, dir))
 	}
@@ -207,10 +208,27 @@ func TestCleanEndLeavesNoFileAndAnUncleanOneLeavesTheRest(t *testing.T) {
 	}
 }
 
+func TestDoubtIsLeftToTheNextStartUnlessTheLedgerWroteAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := open(t, dir)
+	id := newID()
+	r.Reserved("a", id)
+	r.Doubted(id)
+	if left, err := r.Close(); left != 1 || err != nil {
+		t.Errorf("%d left, %v", left, err)
+	}
+	want := []domain.Command{domain.Release{Reservation: id, Reason: flight.ReasonNeverDispatched}}
+	if got := commands(lost(t, dir)); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestNilRecorderRecordsNothing(t *testing.T) {
 	t.Parallel()
 	var r *flight.Recorder
 	sample(r)
+	r.Drained()
 	if left, err := r.Close(); left != 0 || err != nil {
 		t.Error(left, err)
 	}

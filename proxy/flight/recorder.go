@@ -169,8 +169,20 @@ func (r *Recorder) end(id domain.ReservationID) {
 	r.write(kindClosed, id, nil)
 }
 
-// Close ends the file and tells how many calls it leaves to the next start. Without any it is removed; those
-// that were in doubt do not count, the ledger is closed before.
+// Drained says that the ledger was closed and has written all: what was in doubt it has released, or never made.
+func (r *Recorder) Drained() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range r.doubts {
+		r.end(id)
+	}
+	r.doubts = nil
+}
+
+// Close ends the file and tells how many calls it leaves to the next start. Without any it is removed.
 func (r *Recorder) Close() (left int, err error) {
 	if r == nil {
 		return 0, nil
@@ -179,9 +191,6 @@ func (r *Recorder) Close() (left int, err error) {
 	defer r.mu.Unlock()
 	if r.closed {
 		return 0, nil
-	}
-	for _, id := range r.doubts {
-		r.end(id)
 	}
 	r.closed = true
 	if r.file == nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -57,6 +58,8 @@ type Lost struct {
 	Log
 	// Err says why the file could not be read to its end, if it could not.
 	Err error
+	// Written is when the file was last written to.
+	Written time.Time
 
 	path string
 	file *os.File
@@ -144,6 +147,9 @@ func take(path string) (*Lost, error) {
 	}
 	l := &Lost{path: path, file: f}
 	info, err := f.Stat()
+	if err == nil {
+		l.Written = info.ModTime()
+	}
 	switch {
 	case err != nil:
 		l.Err = err
