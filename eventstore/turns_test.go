@@ -150,6 +150,29 @@ func TestReservationsOfOneTurnKeepTheirOwnRows(t *testing.T) {
 	verified(t, url)
 }
 
+func TestReservationsOfOneIDInOneTurnKeepTheirTenants(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	suffix := uuid.NewString()[:8]
+	tenants, r := []domain.TenantID{domain.TenantID("a-" + suffix), domain.TenantID("b-" + suffix)}, reserve(10)
+	for _, tenant := range tenants {
+		l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+		l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+		l.all(tenant, r)
+	}
+	for i, tenant := range tenants {
+		l.submit(tenant, domain.Extend{Reservation: r.Reservation, Add: domain.Amount(i + 1), TTL: time.Hour})
+	}
+	if turns := l.turns(); len(turns) != 1 || turns[0].Tenants != 2 || turns[0].Locked {
+		t.Fatalf("not one turn of the fast lane: %+v", turns)
+	}
+	for _, tenant := range tenants {
+		agree(t, l.Ledger, l.store, tenant)
+	}
+	verified(t, url)
+}
+
 func TestARequestThatIsGivenBackAndChargedInOneTurnHasItsKeyAgain(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)

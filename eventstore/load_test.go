@@ -1,0 +1,109 @@
+package eventstore_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
+	"github.com/budgetguard/budgetguard/eventstore/lanes"
+	"github.com/budgetguard/budgetguard/internal/testenv"
+)
+
+func TestATenantWhoseTablesCannotBeReadIsNotLoaded(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
+	l.all(tenant, reserve(1))
+	for name, c := range map[string]struct {
+		sql  string
+		want error
+	}{
+		"a zone that there is not": {`update tenant set zone = 'Nowhere'`, nil},
+		"a span of another kind":   {`update budget set span = '[]'`, nil},
+		"a scope of another kind":  {`update budget set scope = '[]'`, nil},
+		"raises of another kind":   {`update budget set raises = '{}'`, nil},
+		"a hold of another event":  {`update event set type = 'reservation.released' where version = (select opened from hold)`, nil},
+		"a hold of no reservation": {`update hold set (opened, opened_ts) = (select version, ts from event where version = 1)`, eventstore.ErrTampered},
+		"a body that is cut":       {`update event set body = left(body, 20) where version = (select opened from hold)`, eventstore.ErrTampered},
+	} {
+		tx, err := l.store.Pool().Begin(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sql := range []string{`set session_replication_role = replica`, c.sql} {
+			if _, err := tx.Exec(within(t), sql); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+		_, _, err = eventstore.OnTransaction(tx, tenant, lanes.Head{}).Load(within(t), lanes.Mark{})
+		if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := tx.Rollback(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestARecordWhoseReservationHasNoUUIDIsUndecidable(t *testing.T) {
+	t.Parallel()
+	r := domain.Request{Reservation: "r"}
+	for _, e := range []domain.Event{
+		domain.UsageReserved{Request: r},
+		domain.ReservationExtended{Request: r},
+		domain.UsageSettled{Request: r},
+		domain.ReservationReleased{Request: r},
+		domain.ReservationExpired{Request: r},
+		domain.UsageSettledLate{Request: r},
+		domain.UsageAdjusted{Reservation: "r", Confirmed: true},
+	} {
+		a := eventstore.Append{Tenant: "t", Records: []domain.Recorded{{Tenant: "t", Version: 1, Event: e}}}
+		if _, _, err := eventstore.Write(t.Context(), nil, a); !errors.Is(err, lanes.ErrUndecidable) {
+			t.Errorf("%T: %v", e, err)
+		}
+	}
+}
+
+// deaf is a connection that only listens.
+type deaf struct {
+	pgx.Tx
+	heard *[]any
+}
+
+var errDeaf = errors.New("it only listens")
+
+// QueryRow implements pgx.Tx.
+func (d deaf) QueryRow(_ context.Context, _ string, args ...any) pgx.Row {
+	*d.heard = args
+	return d
+}
+
+// Scan implements pgx.Row.
+func (deaf) Scan(...any) error { return errDeaf }
+
+func TestHeadsAreLockedInOneOrder(t *testing.T) {
+	t.Parallel()
+	var appends []eventstore.Append
+	for _, tenant := range []domain.TenantID{"c", "a", "b"} {
+		appends = append(appends, eventstore.Append{
+			Tenant: tenant, Records: []domain.Recorded{{Tenant: tenant, Version: 1, Time: time.Now(), Event: domain.TenantSuspended{}}},
+		})
+	}
+	var heard []any
+	if _, _, err := eventstore.Write(t.Context(), deaf{heard: &heard}, appends...); !errors.Is(err, errDeaf) {
+		t.Fatal(err)
+	}
+	if got := strings.Join(heard[0].([]string), ""); got != "abc" {
+		t.Errorf("the order is %s", got)
+	}
+}
