@@ -37,6 +37,8 @@ type wire struct {
 	ahead      time.Duration
 	loads      atomic.Int64 // of a whole state
 	fences     int
+	// head, if set, changes what the lock says of the head.
+	head func(*lanes.Head)
 	// append, if set, is called before each append of the fast lane.
 	append func()
 	closed atomic.Bool
@@ -79,6 +81,9 @@ type forgetful struct {
 func (f forgetful) Head() lanes.Head {
 	h := f.Locked.Head()
 	h.Sample.At = h.Sample.At.Add(f.wire.ahead)
+	if f.wire.head != nil {
+		f.wire.head(&h)
+	}
 	return h
 }
 
@@ -92,6 +97,9 @@ func (f forgetful) Load(ctx context.Context, seen lanes.Mark) (domain.State, lan
 func (f forgetful) Tail(ctx context.Context, after int64, limit int) ([]domain.Recorded, error) {
 	if f.wire.tail != nil {
 		return nil, f.wire.tail
+	}
+	if limit < 0 { // as Postgres
+		return nil, fmt.Errorf("%w: LIMIT must not be negative", lanes.ErrRefusedByDatabase)
 	}
 	return f.Locked.Tail(ctx, after, limit)
 }
@@ -1179,6 +1187,33 @@ func TestWhatIsRefusedForGoodIsTriedOnce(t *testing.T) {
 			g.answered(p, nil)
 			if !slices.Equal(g.waits, []time.Duration{40 * ms}) {
 				t.Errorf("it waited %v", g.waits)
+			}
+		})
+	}
+}
+
+func TestAHeadThatIsNotTheOneThatIsKnownIsNotBuiltUpon(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		head  func(*lanes.Head)
+		loads int64
+		want  error
+	}{
+		"its hash is another": {func(h *lanes.Head) { h.Hash[7] ^= 1 }, 0, lanes.ErrTampered},
+		"it went back":        {func(h *lanes.Head) { h.Version-- }, 1, nil}, // the load finds out: here, that nothing is wrong
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := newGateway(t)
+			g.begin(1000)
+			g.do(reserve(1))
+			w.head = c.head
+			before := w.loads.Load()
+			p := g.submit(budget("day"))
+			g.turns()
+			g.answered(p, c.want)
+			if n := w.loads.Load() - before; n != c.loads {
+				t.Errorf("%d loads, want %d", n, c.loads)
 			}
 		})
 	}
