@@ -24,17 +24,18 @@ func TestATenantWhoseTablesCannotBeReadIsNotLoaded(t *testing.T) {
 	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
 	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
 	l.all(tenant, reserve(1))
+	head := lanes.Head{Version: scalar(t, l.store.Pool(), `select version from tenant_head`)}
 	for name, c := range map[string]struct {
 		sql  string
-		want error
+		want string
 	}{
-		"a zone that there is not": {`update tenant set zone = 'Nowhere'`, nil},
-		"a span of another kind":   {`update budget set span = '[]'`, nil},
-		"a scope of another kind":  {`update budget set scope = '[]'`, nil},
-		"raises of another kind":   {`update budget set raises = '{}'`, nil},
-		"a hold of another event":  {`update event set type = 'reservation.released' where version = (select opened from hold)`, nil},
-		"a hold of no reservation": {`update hold set (opened, opened_ts) = (select version, ts from event where version = 1)`, eventstore.ErrTampered},
-		"a body that is cut":       {`update event set body = left(body, 20) where version = (select opened from hold)`, eventstore.ErrTampered},
+		"as it is":                 {`select`, ""},
+		"a zone that there is not": {`update tenant set zone = 'Nowhere'`, "Nowhere"},
+		"a span of another kind":   {`update budget set span = '[]'`, "domain.Span"},
+		"a scope of another kind":  {`update budget set scope = '[]'`, "domain.Scope"},
+		"raises of another kind":   {`update budget set raises = '{}'`, "domain.Raise"},
+		"a hold of no reservation": {`update hold set (opened, opened_ts) = (select version, ts from event where version = 1)`, `unknown field "name"`},
+		"a body that is cut":       {`update event set body = left(body, 20) where version = (select opened from hold)`, "unexpected EOF"},
 	} {
 		tx, err := l.store.Pool().Begin(within(t))
 		if err != nil {
@@ -45,8 +46,8 @@ func TestATenantWhoseTablesCannotBeReadIsNotLoaded(t *testing.T) {
 				t.Fatal(name, err)
 			}
 		}
-		_, _, err = eventstore.OnTransaction(tx, tenant, lanes.Head{}).Load(within(t), lanes.Mark{})
-		if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
+		_, _, err = eventstore.OnTransaction(tx, tenant, head).Load(within(t), lanes.Mark{})
+		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := tx.Rollback(within(t)); err != nil {

@@ -58,6 +58,7 @@ func TestTenantWhoseStreamWasChangedFailsClosed(t *testing.T) {
 	for name, sql := range map[string]string{
 		"the head's hash":        `update tenant_head set last_hash = sha256('x') where tenant_id = $T`,
 		"the head's version":     `update tenant_head set version = version + 1 where tenant_id = $T`,
+		"the head is far ahead":  `update tenant_head set version = version + 9 where tenant_id = $T`,
 		"the last event's body":  `update event set body = replace(body, '"gpt-4"', '"gpt-5"') where tenant_id = $T and version = 6`,
 		"the last event is gone": `delete from event where tenant_id = $T and version = 6`,
 		"the head is set back": `update tenant_head h set version = 5, last_hash = e.hash, last_ts = e.ts from event e
