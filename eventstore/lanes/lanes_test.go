@@ -37,6 +37,7 @@ type wire struct {
 	ahead      time.Duration
 	loads      atomic.Int64 // of a whole state
 	fences     int
+	accounts   []domain.Account // that appends of the fast lane handed over as rolling
 	// head, if set, changes what the lock says of the head.
 	head func(*lanes.Head)
 	// append, if set, is called before each append of the fast lane.
@@ -53,6 +54,9 @@ var errCut = errors.New("the connection broke")
 func (w *wire) Append(ctx context.Context, appends []lanes.Append) ([]domain.TenantID, time.Time, error) {
 	if w.append != nil {
 		w.append()
+	}
+	for _, a := range appends {
+		w.accounts = append(w.accounts, a.Rolling...)
 	}
 	won, at, err := w.Shared.Append(ctx, appends)
 	if w.loseAppend {
@@ -1095,6 +1099,19 @@ func TestARaiseThatEndsLowersItsBudgetUnderTheLock(t *testing.T) {
 	}
 }
 
+func TestOnlyRollingAccountsAreHandedOver(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(100)
+	g.do(domain.DefineBudget{
+		ID: "hour", Period: domain.Rolling, Span: domain.Span{Duration: domain.Length(time.Hour)}, Limit: 100, Source: domain.SourceAdmin, Actor: "admin",
+	})
+	g.do(reserve(1)) // opens the month's window
+	if len(w.accounts) != 1 || w.accounts[0].Budget != "hour" {
+		t.Errorf("%+v", w.accounts)
+	}
+}
+
 func TestTheFastLaneTellsTheTimeOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	w, g := newGateway(t)
@@ -1223,12 +1240,14 @@ func TestWhatCannotBeRecalledIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	w, g := newGateway(t)
 	g.begin(1000)
-	spent, presumed := reserve(10), reserve(10)
+	spent, presumed, unsent := reserve(10), reserve(10), reserve(10)
 	spent.Idempotency, spent.Fingerprint = "once", "f"
 	g.do(spent)
 	g.do(settle(spent, 7))
 	g.do(presumed)
 	g.do(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"})
+	g.do(unsent)
+	g.do(domain.SettlePresumed{Reservation: unsent.Reservation, Reason: "cut"})
 	g.answered(g.submitAndTurn(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"}), nil) // it is so already
 	again := reserve(10)
 	again.Idempotency, again.Fingerprint = "once", "f"
@@ -1236,9 +1255,10 @@ func TestWhatCannotBeRecalledIsWaitedFor(t *testing.T) {
 		command domain.Command
 		want    error
 	}{
-		"an idempotency key":   {again, domain.ErrIdempotencyCompleted},
-		"a presumption":        {settle(presumed, 3), nil},
-		"a closed reservation": {domain.Adjust{Reservation: spent.Reservation, Delta: -1, Reason: "refund", Idempotency: "a", Actor: "admin"}, nil},
+		"an idempotency key":    {again, domain.ErrIdempotencyCompleted},
+		"a presumption":         {settle(presumed, 3), nil},
+		"one that is disproved": {domain.Release{Reservation: unsent.Reservation, Reason: domain.ReleasedNotSent}, nil},
+		"a closed reservation":  {domain.Adjust{Reservation: spent.Reservation, Delta: -1, Reason: "refund", Idempotency: "a", Actor: "admin"}, nil},
 	} {
 		t.Log(name)
 		g.Ledger = lanes.New(w, lanes.Config{Now: func() time.Time { return g.now }, After: func(_ time.Duration, then func()) { g.timers = append(g.timers, then) }})
