@@ -84,10 +84,11 @@ type faultyRow struct {
 
 // Scan implements pgx.Row.
 func (r faultyRow) Scan(into ...any) error {
-	if err := r.Row.Scan(into...); err != nil || !r.of.fails() {
-		return err
+	if r.of.fails() {
+		_ = r.Row.Scan() // into nothing: the next statement needs it to be done
+		return errFault
 	}
-	return errFault
+	return r.Row.Scan(into...)
 }
 
 type faultyRows struct {
@@ -99,10 +100,10 @@ type faultyRows struct {
 
 // Scan implements pgx.Rows.
 func (r *faultyRows) Scan(into ...any) error {
-	if err := r.Rows.Scan(into...); err != nil || !r.of.fails() {
-		return err
+	if r.of.fails() {
+		return errFault
 	}
-	return errFault
+	return r.Rows.Scan(into...)
 }
 
 // Next implements pgx.Rows.

@@ -56,6 +56,34 @@ func TestATenantWhoseTablesCannotBeReadIsNotLoaded(t *testing.T) {
 	}
 }
 
+func TestAStreamMustHoldWhatWasSeenCommitted(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, testenv.Database(t))
+	head := lanes.Head{Version: d.head.Expected, Hash: d.head.Prev}
+	another := head.Hash
+	another[7] ^= 1
+	tx, err := d.pool.Begin(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		seen lanes.Mark
+		want error
+	}{
+		"nothing":             {lanes.Mark{}, nil},
+		"the head":            {lanes.Mark{Version: head.Version, Hash: head.Hash}, nil},
+		"another event":       {lanes.Mark{Version: head.Version, Hash: another}, eventstore.ErrTampered},
+		"one that is missing": {lanes.Mark{Version: head.Version + 1, Hash: head.Hash}, eventstore.ErrTampered},
+	} {
+		if _, _, err := eventstore.OnTransaction(tx, d.tenant, head).Load(within(t), c.seen); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := tx.Rollback(within(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestARecordWhoseReservationHasNoUUIDIsUndecidable(t *testing.T) {
 	t.Parallel()
 	r := domain.Request{Reservation: "r"}
