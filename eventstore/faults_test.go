@@ -182,6 +182,10 @@ func TestNoErrorOfPostgresIsLost(t *testing.T) {
 			err := tx.Closed(within(t), s, settled.Reservation)
 			return found(err, s.Closed[settled.Reservation].Reservation == settled.Reservation && len(s.Accounts) == 1)
 		},
+		"closed, by presumption": func(tx lanes.Locked, s *domain.State) error {
+			err := tx.Closed(within(t), s, presumed.Reservation)
+			return found(err, s.Presumed[presumed.Reservation].Charged == 10 && len(s.Closed) == 0)
+		},
 		"attempt": func(tx lanes.Locked, s *domain.State) error {
 			err := tx.Attempt(within(t), s, key)
 			return found(err, s.Attempts[key].Charged == 7 && s.Attempts[key].Reservation == settled.Reservation)
