@@ -136,3 +136,58 @@ func TestHeadsAreLockedInOneOrder(t *testing.T) {
 		t.Errorf("the order is %s", got)
 	}
 }
+
+func TestAKeyThatIsRecalledIsThatOfItsLastRequest(t *testing.T) {
+	t.Parallel()
+	l := newStepped(t, testenv.Database(t))
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	r := reserve(10)
+	r.Idempotency, r.Fingerprint = "once", "f"
+	l.all(tenant, r)
+	key, _ := domain.AttemptKeyOf(r)
+	tx, err := l.store.Pool().Begin(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		known time.Duration // when, after now
+		want  domain.ReservationID
+	}{"an older one is known": {-time.Hour, r.Reservation}, "a newer one is known": {time.Hour, "known"}} {
+		s := domain.NewState(tenant)
+		s.Attempts[key] = domain.Attempt{AttemptKey: key, Reservation: "known", At: wall().Add(c.known)}
+		if err := eventstore.OnTransaction(tx, tenant, lanes.Head{}).Attempt(within(t), &s, key); err != nil || s.Attempts[key].Reservation != c.want {
+			t.Errorf("%s: %s, %v", name, s.Attempts[key].Reservation, err)
+		}
+	}
+	if err := tx.Rollback(within(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestThePastIsReadToItsEndHoweverFarTheProjectionIsBehind(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	r := reserve(10)
+	l.all(tenant, r)
+	l.all(tenant, settle(r.Reservation, 7))
+	execAs(t, url, `insert into event select tenant_id, version + n, ts, type, schema_version, body, hash from event, generate_series(1, 4500) n
+		where type = 'usage.settled' and tenant_id = '`+string(tenant)+`'`)
+	tx, err := l.store.Pool().Begin(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := domain.NewState(tenant)
+	s.Version = 4503
+	window := domain.Window{Start: wall().Add(-time.Hour), End: wall().Add(time.Hour)}
+	past, err := eventstore.OnTransaction(tx, tenant, lanes.Head{}).Past(within(t), &s, domain.Past{Window: window})
+	if err != nil || len(past.Spent) != 1 || past.Spent[0].Settled != 7*4501 {
+		t.Errorf("%+v, %v", past.Spent, err)
+	}
+	if err := tx.Rollback(within(t)); err != nil {
+		t.Fatal(err)
+	}
+}
