@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/budgetguard/budgetguard/domain"
@@ -30,6 +31,11 @@ func WriteAstray(ctx context.Context, q querier, a Append, other domain.TenantID
 	var won []string
 	var at time.Time
 	return q.QueryRow(ctx, appendSQL, c.args()...).Scan(&won, &at)
+}
+
+// OnTransaction is a transaction that holds a tenant's head, as the lanes get it.
+func OnTransaction(tx pgx.Tx, tenant domain.TenantID, head lanes.Head) lanes.Locked {
+	return &lockedHead{tx: tx, tenant: tenant, head: head}
 }
 
 // Pool are the connections of a journal, with its settings.

@@ -25,6 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	time.Local = time.FixedZone("not UTC", -(3*60+30)*60) // as on a machine where Postgres answers in another zone
 	os.Exit(testenv.Main(m, testenv.WithLeakCheck(), testenv.WithTemplate(func(ctx context.Context, url string) error {
 		_, err := migrations.Up(ctx, url)
 		return err

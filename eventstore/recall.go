@@ -74,6 +74,9 @@ func recallAccounts(ctx context.Context, q querier, state *domain.State, ids []d
 		return nil, fmt.Errorf("bring accounts back: %w", err)
 	}
 	rows.Close()
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("bring accounts back: %w", err)
+	}
 	rows, err = q.Query(ctx, `select `+accountColumns+` from account a where a.tenant_id = $1 and a.account_id = any ($2)`, string(state.Tenant), missing)
 	if err != nil {
 		return nil, fmt.Errorf("read accounts of %s: %w", state.Tenant, err)

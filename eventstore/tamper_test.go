@@ -58,14 +58,16 @@ func TestTenantWhoseStreamWasChangedFailsClosed(t *testing.T) {
 	for name, sql := range map[string]string{
 		"the head's hash":        `update tenant_head set last_hash = sha256('x') where tenant_id = $T`,
 		"the head's version":     `update tenant_head set version = version + 1 where tenant_id = $T`,
+		"the head is far ahead":  `update tenant_head set version = version + 9 where tenant_id = $T`,
 		"the last event's body":  `update event set body = replace(body, '"gpt-4"', '"gpt-5"') where tenant_id = $T and version = 6`,
+		"the last event's hash":  `update event set hash = sha256('x') where tenant_id = $T and version = 6`,
 		"the last event is gone": `delete from event where tenant_id = $T and version = 6`,
 		"the head is set back": `update tenant_head h set version = 5, last_hash = e.hash, last_ts = e.ts from event e
 			where h.tenant_id = $T and e.tenant_id = $T and e.version = 5`,
 		"an event too many": `insert into event select tenant_id, 7, ts, type, schema_version, body, hash from event where tenant_id = $T and version = 6`,
 	} {
 		for _, warm := range []bool{true, false} {
-			if warm && name == "the last event's body" {
+			if warm && strings.HasPrefix(name, "the last event's") {
 				continue // a cached state never reads it again; Verify does
 			}
 			t.Run(fmt.Sprint(name, " warm=", warm), func(t *testing.T) {

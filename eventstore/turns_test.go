@@ -150,6 +150,72 @@ func TestReservationsOfOneTurnKeepTheirOwnRows(t *testing.T) {
 	verified(t, url)
 }
 
+func TestReservationsOfOneIDInOneTurnKeepTheirTenants(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	suffix := uuid.NewString()[:8]
+	tenants, r := []domain.TenantID{domain.TenantID("a-" + suffix), domain.TenantID("b-" + suffix)}, reserve(10)
+	for _, tenant := range tenants {
+		l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+		l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+		l.all(tenant, r)
+	}
+	for i, tenant := range tenants {
+		l.submit(tenant, domain.Extend{Reservation: r.Reservation, Add: domain.Amount(i + 1), TTL: time.Hour})
+	}
+	if turns := l.turns(); len(turns) != 1 || turns[0].Tenants != 2 || turns[0].Locked {
+		t.Fatalf("not one turn of the fast lane: %+v", turns)
+	}
+	for _, tenant := range tenants {
+		agree(t, l.Ledger, l.store, tenant)
+	}
+	verified(t, url)
+}
+
+func TestAnOverrunOfATurnIsForcedWhateverFollowsIt(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
+	more, less := reserve(60), reserve(40)
+	l.all(tenant, more, less)
+	l.all(tenant, settle(more.Reservation, 100), settle(less.Reservation, 10))
+	verified(t, url)
+}
+
+func TestABudgetThatBeginsBeyondItsThresholdSaysSo(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	r := reserve(60)
+	l.all(tenant, r)
+	l.all(tenant, settle(r.Reservation, 60))
+	l.all(tenant, domain.DefineBudget{
+		ID: "month", Period: domain.Monthly, Limit: 100, AlertsAt: []domain.Threshold{500_000}, Source: domain.SourceAdmin, Actor: "admin",
+	})
+	verified(t, url)
+}
+
+func TestAKeyThatIsGivenBackIsTakenAgainInTheSameTurn(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 100, Source: domain.SourceAdmin, Actor: "admin"})
+	first, again := reserve(10), reserve(10)
+	first.Idempotency, first.Fingerprint = "once", "f"
+	again.Idempotency, again.Fingerprint = "once", "f"
+	l.all(tenant, first)
+	l.all(tenant, domain.Release{Reservation: first.Reservation, Reason: domain.ReleasedNotSent}, again)
+	verified(t, url)
+}
+
 func TestARequestThatIsGivenBackAndChargedInOneTurnHasItsKeyAgain(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)

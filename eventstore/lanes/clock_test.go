@@ -20,7 +20,7 @@ func TestTheSampleOfTheShortestRoundTripIsKeptUntilItIsTooOld(t *testing.T) {
 		{"a slower one does not", 2 * time.Second, 101 * time.Millisecond, 9 * time.Second, 7 * time.Second},
 		{"one as fast does", 3 * time.Second, 100 * time.Millisecond, 8 * time.Second, 8 * time.Second},
 		{"a slower one before the 30 s are over does not", 33*time.Second - time.Microsecond, 100*time.Millisecond + time.Nanosecond, 9 * time.Second, 8 * time.Second},
-		{"a slower one after 30 s does", 33 * time.Second, 200 * time.Millisecond, 11 * time.Second, 11 * time.Second},
+		{"a slower one after 30 s does", 33*time.Second - 100*time.Nanosecond, 100*time.Millisecond + 100*time.Nanosecond, 11 * time.Second, 11 * time.Second},
 		{"and the 30 s begin anew", 34 * time.Second, 201 * time.Millisecond, 12 * time.Second, 11 * time.Second},
 	} {
 		sent := start.Add(sample.sent)

@@ -31,11 +31,22 @@ type wire struct {
 	past       error // what a question about the past comes to
 	tail       error // what reading a tail comes to
 	refuse     error // what an append under the lock comes to
+	lose       bool  // an append under the lock loses, and that is no error
+	commit     error // what a commit under the lock comes to
+	recall     error // what recalling a closed reservation or a key comes to
 	ahead      time.Duration
 	loads      atomic.Int64 // of a whole state
+	fences     int
+	accounts   []domain.Account // that appends of the fast lane handed over as rolling
+	// head, if set, changes what the lock says of the head.
+	head func(*lanes.Head)
 	// append, if set, is called before each append of the fast lane.
 	append func()
+	closed atomic.Bool
 }
+
+// Close implements lanes.Journal.
+func (w *wire) Close() { w.closed.Store(true) }
 
 var errCut = errors.New("the connection broke")
 
@@ -44,12 +55,15 @@ func (w *wire) Append(ctx context.Context, appends []lanes.Append) ([]domain.Ten
 	if w.append != nil {
 		w.append()
 	}
+	for _, a := range appends {
+		w.accounts = append(w.accounts, a.Rolling...)
+	}
 	won, at, err := w.Shared.Append(ctx, appends)
 	if w.loseAppend {
 		w.loseAppend = false
 		return nil, time.Time{}, errCut
 	}
-	return won, at, err
+	return won, at.Add(w.ahead), err
 }
 
 // Lock implements lanes.Journal.
@@ -71,6 +85,9 @@ type forgetful struct {
 func (f forgetful) Head() lanes.Head {
 	h := f.Locked.Head()
 	h.Sample.At = h.Sample.At.Add(f.wire.ahead)
+	if f.wire.head != nil {
+		f.wire.head(&h)
+	}
 	return h
 }
 
@@ -85,6 +102,9 @@ func (f forgetful) Tail(ctx context.Context, after int64, limit int) ([]domain.R
 	if f.wire.tail != nil {
 		return nil, f.wire.tail
 	}
+	if limit < 0 { // as Postgres
+		return nil, fmt.Errorf("%w: LIMIT must not be negative", lanes.ErrRefusedByDatabase)
+	}
 	return f.Locked.Tail(ctx, after, limit)
 }
 
@@ -93,7 +113,42 @@ func (f forgetful) Append(ctx context.Context, a lanes.Append, after domain.Stat
 	if f.wire.refuse != nil {
 		return false, f.wire.refuse
 	}
+	if f.wire.lose {
+		return false, nil
+	}
 	return f.Locked.Append(ctx, a, after)
+}
+
+// Commit implements lanes.Locked.
+func (f forgetful) Commit(ctx context.Context) error {
+	if f.wire.commit != nil {
+		return f.wire.commit
+	}
+	return f.Locked.Commit(ctx)
+}
+
+// Attempt implements lanes.Locked.
+func (f forgetful) Attempt(ctx context.Context, state *domain.State, key domain.AttemptKey) error {
+	if f.wire.recall != nil {
+		return f.wire.recall
+	}
+	return f.Locked.Attempt(ctx, state, key)
+}
+
+// Presumption implements lanes.Locked.
+func (f forgetful) Presumption(ctx context.Context, state *domain.State, id domain.ReservationID) error {
+	if f.wire.recall != nil {
+		return f.wire.recall
+	}
+	return f.Locked.Presumption(ctx, state, id)
+}
+
+// Closed implements lanes.Locked.
+func (f forgetful) Closed(ctx context.Context, state *domain.State, id domain.ReservationID) error {
+	if f.wire.recall != nil {
+		return f.wire.recall
+	}
+	return f.Locked.Closed(ctx, state, id)
 }
 
 // Past implements lanes.Locked.
@@ -106,6 +161,7 @@ func (f forgetful) Past(ctx context.Context, state *domain.State, past domain.Pa
 
 // Fence implements lanes.Journal.
 func (w *wire) Fence(ctx context.Context, tenant domain.TenantID, first domain.Recorded) (bool, error) {
+	w.fences++
 	if w.fence != nil {
 		return false, w.fence
 	}
@@ -122,6 +178,8 @@ type gateway struct {
 	waits     []time.Duration
 	timers    []func()
 	log       bytes.Buffer
+	// execute, if set, decides instead of the domain.
+	execute func(domain.State, domain.Command, time.Time) (domain.State, []domain.Recorded, error)
 }
 
 // newGateways makes a wire and some ledgers behind it, all with one clock.
@@ -136,6 +194,12 @@ func newGateways(t *testing.T, n int) (*wire, []*gateway) {
 		g.Ledger = lanes.New(w, lanes.Config{
 			Now: now, Logger: slog.New(slog.NewTextHandler(&g.log, nil)), Committed: func() { g.committed++ },
 			Turned: func(d lanes.Turned) { g.done = append(g.done, d) },
+			Execute: func(s domain.State, c domain.Command, at time.Time) (domain.State, []domain.Recorded, error) {
+				if g.execute != nil {
+					return g.execute(s, c, at)
+				}
+				return domain.Execute(s, c, at)
+			},
 			After: func(wait time.Duration, then func()) {
 				g.waits, g.timers = append(g.waits, wait), append(g.timers, then)
 			},
@@ -270,10 +334,11 @@ func TestADoubtThatNobodyEndsIsNotWaitedFor(t *testing.T) {
 			t.Parallel()
 			w, g := newGateway(t)
 			g.begin(1000)
-			held, inDoubt, queued := reserve(10), reserve(20), reserve(30)
+			held, alike, inDoubt, queued := reserve(10), reserve(10), reserve(20), reserve(30)
 			g.do(held)
+			g.do(alike)
 			w.loseAppend, w.fence = true, c.fence
-			doubt := g.submit(inDoubt)
+			doubt, closingInDoubt := g.submit(inDoubt), g.submit(settle(alike, 7))
 			g.turns()
 			later, closing := g.submit(queued), g.submit(settle(held, 7))
 			for range 7 {
@@ -292,6 +357,7 @@ func TestADoubtThatNobodyEndsIsNotWaitedFor(t *testing.T) {
 				g.unanswered(later)
 			}
 			g.unanswered(closing)
+			g.unanswered(closingInDoubt)
 			if n := g.warned("does not answer"); n != 1 {
 				t.Errorf("the log tells %d times that the outcome is unknown", n)
 			}
@@ -300,7 +366,8 @@ func TestADoubtThatNobodyEndsIsNotWaitedFor(t *testing.T) {
 			g.ring()
 			turns := g.turns()
 			g.answered(closing, nil)
-			if g.committed == before || len(turns) == 0 || !turns[0].Locked || turns[0].Events != 1 {
+			g.answered(closingInDoubt, nil)
+			if g.committed == before || len(turns) == 0 || !turns[0].Locked || turns[0].Events != 2 {
 				t.Errorf("the commit that was found out is not told of: %+v", turns)
 			}
 			state, ok := g.Warm("t")
@@ -498,20 +565,41 @@ func TestCommandsOfOneTurnAboutOneReservation(t *testing.T) {
 	}
 }
 
-func TestACallerWhoLeftIsNoLongerCounted(t *testing.T) {
+func TestWhatNobodyWaitsForIsNotDoneUnlessItClosesAReservation(t *testing.T) {
 	t.Parallel()
 	_, g := newGateway(t)
 	g.begin(1000)
+	held := reserve(1)
+	g.do(held)
 	for name, stays := range map[string]domain.Command{"fast": reserve(1), "locked": budget("day")} {
 		left, kept := g.submit(reserve(1)), g.submit(stays)
 		if !left.Abandon() {
 			t.Fatal("the answer is there already")
 		}
-		g.turns()
+		turns := g.turns()
 		g.answered(kept, nil)
+		if records, _, _ := kept.Poll(); len(turns) != 1 || turns[0].Events != len(records) {
+			t.Errorf("%s: more was done than had to be: %+v", name, turns)
+		}
 		if n := g.Waiting(); n != 0 {
 			t.Errorf("%s: %d wait", name, n)
 		}
+	}
+	g.submit(settle(held, 1)).Abandon()
+	if turns := g.turns(); len(turns) != 1 || turns[0].Events != 1 {
+		t.Errorf("a settlement: %+v", turns)
+	}
+	overdue := reserve(1)
+	g.do(overdue)
+	g.now = g.now.Add(2 * overdue.TTL)
+	g.submit(domain.Expire{Reservation: overdue.Reservation}).Abandon() // it is found again
+	if turns := g.turns(); len(turns) != 0 && turns[0].Events != 0 {
+		t.Errorf("an expiry: %+v", turns)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := g.Do(ended, "t", reserve(1)); !errors.Is(err, domain.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("who does not wait gets %v", err)
 	}
 }
 
@@ -549,7 +637,7 @@ func TestAGatewayReadsWhatItMissedUnlessThatIsMuch(t *testing.T) {
 	other.do(reserve(1))
 	for _, c := range []struct {
 		behind, loads int
-	}{{1, 0}, {500, 0}, {501, 1}} {
+	}{{0, 0}, {1, 0}, {500, 0}, {501, 1}} {
 		g.do(domain.Age{}) // reads, and records nothing
 		for range c.behind {
 			other.submit(reserve(1))
@@ -617,10 +705,13 @@ func TestTheLockTellsTheTimeOfTheDatabase(t *testing.T) {
 	}
 }
 
-func TestCloseWakesWithTheLastCommand(t *testing.T) {
+func TestALedgerThatClosesTakesOnlyWhatClosesAReservation(t *testing.T) {
 	t.Parallel()
-	_, g := newGateway(t)
-	g.begin(1000)
+	w, g := newGateway(t)
+	g.begin(100_000)
+	first, second := reserve(1), reserve(1)
+	g.do(first)
+	g.do(second)
 	g.submit(reserve(1))
 	ctx, closed := within(t), make(chan error, 1)
 	go func() { closed <- g.Close(ctx) }()
@@ -628,14 +719,105 @@ func TestCloseWakesWithTheLastCommand(t *testing.T) {
 		if _, err := g.Submit("t", reserve(1)); err != nil {
 			break
 		}
+		if g.Waiting() > lanes.MaxQueue/2 {
+			t.Fatal("it never closes")
+		}
 		runtime.Gosched()
 	}
 	for range 1000 { // it waits by now, or hears without
 		runtime.Gosched()
 	}
+	p := g.submit(settle(first, 1))
 	g.turns()
-	if err := <-closed; err != nil || ctx.Err() != nil {
-		t.Errorf("%v; it waited until %v", err, ctx.Err())
+	g.answered(p, nil)
+	if err := <-closed; err != nil || ctx.Err() != nil || !w.closed.Load() {
+		t.Errorf("%v; it waited until %v; the journal is closed: %v", err, ctx.Err(), w.closed.Load())
+	}
+	for _, c := range []domain.Command{settle(second, 1), reserve(1)} {
+		if _, err := g.Do(within(t), "t", c); !errors.Is(err, domain.ErrUnavailable) || !strings.Contains(err.Error(), "shutting down") {
+			t.Errorf("%T after the end: %v", c, err)
+		}
+	}
+}
+
+func TestCloseDoesNotWaitLongerThanItMay(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	p := g.submit(reserve(1))
+	ctx, end := context.WithCancel(within(t))
+	closed := make(chan error, 1)
+	go func() { closed <- g.Close(ctx) }()
+	for { // until it waits
+		if _, err := g.Submit("t", domain.Age{}); err != nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	for range 1000 {
+		runtime.Gosched()
+	}
+	end()
+	if err := <-closed; !errors.Is(err, context.Canceled) {
+		t.Errorf("closed: %v", err)
+	}
+	g.answered(p, domain.ErrUnavailable)
+}
+
+func TestCloseAnswersWhatIsInDoubt(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(1000)
+	held := reserve(10)
+	g.do(held)
+	w.loseAppend, w.fence = true, errCut
+	p := g.submit(settle(held, 1))
+	g.turns()
+	g.unanswered(p)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := g.Close(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("closed: %v", err)
+	}
+	g.answered(p, domain.ErrUnavailable)
+}
+
+func TestTheJournalIsClosedWhenNobodyUsesItAnyMore(t *testing.T) {
+	t.Parallel()
+	arrived, gate := make(chan struct{}), make(chan struct{})
+	var early atomic.Bool
+	w := &wire{Shared: sim.NewShared(time.Now)}
+	w.append = func() {
+		close(arrived)
+		<-gate
+		early.Store(w.closed.Load())
+	}
+	l := lanes.New(w, lanes.Config{Now: time.Now})
+	l.Start(t.Context())
+	for _, c := range []domain.Command{domain.CreateTenant{Name: "ACME", Actor: "admin"}, budget("month")} {
+		if _, err := l.Do(within(t), "t", c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Submit("t", reserve(1)); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	ended, end := context.WithCancel(t.Context())
+	end()
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close(ended) }()
+	select { // it would end at once, were it not for the append
+	case err := <-closed:
+		t.Errorf("closed while an append is under way: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(gate)
+	if err := <-closed; !errors.Is(err, context.Canceled) {
+		t.Errorf("closed: %v", err)
+	}
+	if early.Load() || !w.closed.Load() {
+		t.Errorf("the journal was closed too early: %v; in the end: %v", early.Load(), w.closed.Load())
 	}
 }
 
@@ -794,6 +976,353 @@ func TestTheSmallestRefusalIsRememberedAsLongAsItLives(t *testing.T) {
 	refuse(130)
 	g.now = g.now.Add(lanes.RefusalLife)
 	remembered(130, true)
+	g.now = g.now.Add(time.Microsecond)
+	remembered(130, false)
+}
+
+func TestARefusalIsForgottenWithItsWindow(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	end := time.Date(2027, time.February, 1, 0, 0, 0, 0, time.UTC)
+	g.now = end.Add(-time.Second)
+	g.begin(100)
+	p := g.submit(reserve(150))
+	g.now = end.Add(-50 * time.Millisecond)
+	g.turns()
+	g.answered(p, domain.ErrBudgetExceeded)
+	g.now = end.Add(-time.Millisecond)
+	exceeded := new(domain.BudgetExceededError)
+	if err := g.Refused("t", 170); !errors.As(err, &exceeded) || exceeded.Requested != 170 || exceeded.Window.End != end {
+		t.Errorf("before its end: %#v", err)
+	}
+	g.now = end
+	if err := g.Refused("t", 170); err != nil {
+		t.Errorf("in the next window: %v", err)
+	}
+}
+
+func TestARefusalIsForgottenWhenThereIsRoomAndOnlyThen(t *testing.T) {
+	t.Parallel()
+	month := budget("month")
+	month.Limit = 300
+	for name, c := range map[string]struct {
+		command func(held domain.Reserve) domain.Command
+		fails   error
+		forgets bool
+	}{
+		"a settlement":           {func(held domain.Reserve) domain.Command { return settle(held, 1) }, nil, true},
+		"a higher limit":         {func(domain.Reserve) domain.Command { return month }, nil, true},
+		"a reservation":          {func(domain.Reserve) domain.Command { return reserve(1) }, nil, false},
+		"a settlement of no one": {func(domain.Reserve) domain.Command { return settle(reserve(1), 1) }, domain.ErrReservationUnknown, false},
+		"a budget of no one":     {func(domain.Reserve) domain.Command { return domain.RetireBudget{ID: "none", Actor: "admin"} }, domain.ErrBudgetUnknown, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, g := newGateway(t)
+			g.begin(100)
+			held := reserve(60)
+			g.do(held)
+			refused := g.submit(reserve(90))
+			g.turns()
+			g.answered(refused, domain.ErrBudgetExceeded)
+			g.do(reserve(1)) // out of the locked path
+			p := g.submit(c.command(held))
+			g.turns()
+			g.answered(p, c.fails)
+			if err := g.Refused("t", 90); (err == nil) != c.forgets {
+				t.Errorf("then an estimate as large is refused early: %v", err)
+			}
+		})
+	}
+}
+
+func TestADecisionThatFailsInItselfHarmsNoOther(t *testing.T) {
+	t.Parallel()
+	for name, locked := range map[string]bool{"on the fast lane": false, "under the lock": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, g := newGateway(t)
+			g.begin(1000)
+			g.do(reserve(1))
+			g.execute = func(s domain.State, c domain.Command, at time.Time) (domain.State, []domain.Recorded, error) {
+				if r, ok := c.(domain.Reserve); ok && r.Amount == 13 {
+					panic("unlucky")
+				}
+				return domain.Execute(s, c, at)
+			}
+			before, bad, after := g.submit(reserve(1)), g.submit(reserve(13)), g.submit(reserve(2))
+			if locked {
+				g.answered(g.submitAndTurn(budget("day")), nil)
+			} else {
+				g.turns()
+			}
+			g.answered(before, nil)
+			g.answered(bad, lanes.ErrUndecidable)
+			g.answered(after, nil)
+			if g.Waiting() != 0 {
+				t.Errorf("%d wait", g.Waiting())
+			}
+			state, _ := g.Warm("t")
+			if len(state.Open) != 3 {
+				t.Errorf("%d are held", len(state.Open))
+			}
+			if g.do(reserve(1)) {
+				t.Error("the tenant stays under the lock")
+			}
+		})
+	}
+}
+
+func (g *gateway) submitAndTurn(c domain.Command) lanes.Pending {
+	g.t.Helper()
+	p := g.submit(c)
+	g.turns()
+	return p
+}
+
+func TestARaiseThatEndsLowersItsBudgetUnderTheLock(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(100)
+	g.do(domain.RaiseBudget{ID: "month", By: 50, Until: g.now.Add(time.Hour), Reason: "sale", Actor: "admin"})
+	if g.do(reserve(1)) {
+		t.Error("the first reservation is under the lock")
+	}
+	g.now = g.now.Add(time.Hour)
+	p := g.submit(reserve(1))
+	if turns := g.turns(); len(turns) != 1 || !turns[0].Locked || turns[0].Events != 2 {
+		t.Errorf("%+v", turns)
+	}
+	g.answered(p, nil)
+	if state, _ := g.Warm("t"); state.Budgets[0].Limit != 100 || g.Waiting() != 0 {
+		t.Errorf("the limit is %d; %d wait", state.Budgets[0].Limit, g.Waiting())
+	}
+}
+
+func TestOnlyRollingAccountsAreHandedOver(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(100)
+	g.do(domain.DefineBudget{
+		ID: "hour", Period: domain.Rolling, Span: domain.Span{Duration: domain.Length(time.Hour)}, Limit: 100, Source: domain.SourceAdmin, Actor: "admin",
+	})
+	g.do(reserve(1)) // opens the month's window
+	if len(w.accounts) != 1 || w.accounts[0].Budget != "hour" {
+		t.Errorf("%+v", w.accounts)
+	}
+}
+
+func TestTheFastLaneTellsTheTimeOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(1000)
+	w.ahead = time.Second
+	if g.do(reserve(1)) {
+		t.Fatal("not the fast path")
+	}
+	g.now = g.now.Add(10 * time.Second)
+	p := g.submit(reserve(1))
+	g.turns()
+	if records, _, err := p.Poll(); err != nil || records[0].Time.Before(g.now.Add(w.ahead)) {
+		t.Errorf("the time is %v, %v", records, err)
+	}
+}
+
+func TestOnlyACommitThatGotNoAnswerIsInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spoil   func(*wire)
+		fences  int
+		waits   bool // until it is tried again
+		answers error
+	}{
+		"the commit got no answer":        {func(w *wire) { w.commit = errCut }, 1, false, nil},
+		"the commit was denied":           {func(w *wire) { w.commit = lanes.ErrDenied }, 0, true, nil},
+		"the commit was refused":          {func(w *wire) { w.commit = lanes.ErrRefusedByDatabase }, 0, false, lanes.ErrRefusedByDatabase},
+		"the append before got no answer": {func(w *wire) { w.refuse = errCut }, 0, false, domain.ErrUnavailable},
+		"the append before lost":          {func(w *wire) { w.lose = true }, 0, false, domain.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := newGateway(t)
+			g.begin(1000)
+			c.spoil(w)
+			p := g.submit(budget("day"))
+			g.StepLocked(t.Context())
+			w.commit, w.refuse, w.lose = nil, nil, false
+			g.turns()
+			if w.fences != c.fences {
+				t.Errorf("%d fences, want %d", w.fences, c.fences)
+			}
+			if c.waits {
+				g.unanswered(p)
+				g.ring()
+				g.turns()
+			}
+			g.answered(p, c.answers)
+			g.ring()
+			g.do(domain.Age{}) // reads what there is
+			if state, _ := g.Warm("t"); (state.Budgets[0].Limit == 100) != (c.answers == nil) {
+				t.Errorf("the limit is %d", state.Budgets[0].Limit)
+			}
+		})
+	}
+}
+
+func TestWhatIsRefusedForGoodIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for name, spoil := range map[string]func(*wire){
+		"by a constraint":      func(w *wire) { w.refuse = lanes.ErrRefusedByDatabase },
+		"because of tampering": func(w *wire) { w.refuse = lanes.ErrTampered },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := newGateway(t)
+			g.begin(1000)
+			spoil(w)
+			for range 2 {
+				p := g.submit(budget("day"))
+				g.submit(reserve(1)).Abandon()
+				if turns := g.turns(); len(turns) != 1 || len(g.waits) != 0 {
+					t.Errorf("%+v, and waits of %v", turns, g.waits)
+				}
+				g.answered(p, lanes.ErrRefusedByDatabase)
+				if g.Waiting() != 0 {
+					t.Errorf("%d wait", g.Waiting())
+				}
+				if _, ok := g.Warm("t"); ok {
+					t.Error("the state with what was refused is shown")
+				}
+			}
+			w.refuse = lanes.ErrDenied
+			p := g.submit(budget("day"))
+			g.turns()
+			w.refuse = nil
+			g.ring()
+			g.turns()
+			g.answered(p, nil)
+			if !slices.Equal(g.waits, []time.Duration{40 * ms}) {
+				t.Errorf("it waited %v", g.waits)
+			}
+		})
+	}
+}
+
+func TestAHeadThatIsNotTheOneThatIsKnownIsNotBuiltUpon(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		head  func(*lanes.Head)
+		loads int64
+		want  error
+	}{
+		"its hash is another": {func(h *lanes.Head) { h.Hash[7] ^= 1 }, 0, lanes.ErrTampered},
+		"it went back":        {func(h *lanes.Head) { h.Version-- }, 1, nil}, // the load finds out: here, that nothing is wrong
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, g := newGateway(t)
+			g.begin(1000)
+			g.do(reserve(1))
+			w.head = c.head
+			before := w.loads.Load()
+			p := g.submit(budget("day"))
+			g.turns()
+			g.answered(p, c.want)
+			if n := w.loads.Load() - before; n != c.loads {
+				t.Errorf("%d loads, want %d", n, c.loads)
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeRecalledIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	w, g := newGateway(t)
+	g.begin(1000)
+	spent, presumed, unsent := reserve(10), reserve(10), reserve(10)
+	spent.Idempotency, spent.Fingerprint = "once", "f"
+	g.do(spent)
+	g.do(settle(spent, 7))
+	g.do(presumed)
+	g.do(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"})
+	g.do(unsent)
+	g.do(domain.SettlePresumed{Reservation: unsent.Reservation, Reason: "cut"})
+	g.answered(g.submitAndTurn(domain.SettlePresumed{Reservation: presumed.Reservation, Reason: "cut"}), nil) // it is so already
+	again := reserve(10)
+	again.Idempotency, again.Fingerprint = "once", "f"
+	for name, c := range map[string]struct {
+		command domain.Command
+		want    error
+	}{
+		"an idempotency key":    {again, domain.ErrIdempotencyCompleted},
+		"a presumption":         {settle(presumed, 3), nil},
+		"one that is disproved": {domain.Release{Reservation: unsent.Reservation, Reason: domain.ReleasedNotSent}, nil},
+		"a closed reservation":  {domain.Adjust{Reservation: spent.Reservation, Delta: -1, Reason: "refund", Idempotency: "a", Actor: "admin"}, nil},
+	} {
+		t.Log(name)
+		g.Ledger = lanes.New(w, lanes.Config{Now: func() time.Time { return g.now }, After: func(_ time.Duration, then func()) { g.timers = append(g.timers, then) }})
+		w.recall = lanes.ErrDenied
+		p := g.submit(c.command)
+		g.turns()
+		g.unanswered(p)
+		w.recall = nil
+		g.ring()
+		g.turns()
+		g.answered(p, c.want)
+	}
+}
+
+func TestAReservationHasTheCanonicalIDOfAUUID(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	for _, id := range []domain.ReservationID{"", "no-uuid", "8E7AB8A5-0000-4000-8000-000000000000", "{8e7ab8a5-0000-4000-8000-000000000000}"} {
+		r := reserve(1)
+		r.Reservation = id
+		p := g.submit(r)
+		g.turns()
+		g.answered(p, domain.ErrInvalid)
+	}
+	g.do(reserve(1))
+}
+
+func TestReservationsThatWereRefusedTogetherAreTriedAloneUnderTheLock(t *testing.T) {
+	t.Parallel()
+	w, all := newGateways(t, 2)
+	all[0].begin(1000)
+	g := all[1] // it does not know the tenant, so that its first turn is under the lock
+	w.refuse = lanes.ErrRefusedByDatabase
+	for range 3 {
+		g.submit(reserve(1))
+	}
+	g.StepLocked(t.Context())
+	w.refuse = nil
+	turns := g.turns()
+	if len(turns) != 3 || slices.ContainsFunc(turns, func(d lanes.Turned) bool { return !d.Locked }) {
+		t.Errorf("%+v", turns)
+	}
+	if g.do(reserve(1)) {
+		t.Error("the next one is under the lock too")
+	}
+}
+
+func TestTheQueueOfATenantIsBoundedForWhatMayBeRefused(t *testing.T) {
+	t.Parallel()
+	_, g := newGateway(t)
+	g.begin(1000)
+	held := reserve(1)
+	g.do(held)
+	for range lanes.MaxQueue {
+		g.submit(reserve(1))
+	}
+	if _, err := g.Submit("t", reserve(1)); !errors.Is(err, domain.ErrUnavailable) {
+		t.Errorf("one too many: %v", err)
+	}
+	g.submit(settle(held, 1))
+	if n := g.Waiting(); n != lanes.MaxQueue+1 {
+		t.Errorf("%d wait", n)
+	}
 }
 
 // tooLate is a context that ends when the answer has just come.
