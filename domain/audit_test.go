@@ -264,6 +264,8 @@ func (a *audit) opened(e WindowOpened) error {
 	if a.defined[e.Budget] {
 		want = a.past(b, a.decided, a.version)
 		delete(a.defined, e.Budget)
+	} else if err := a.unspent(account); err != nil {
+		return err
 	}
 	a.accounts[e.Account], a.newest[e.Budget] = account, e.Account
 	account.seed = want.settled - want.presumed
@@ -280,6 +282,21 @@ func (a *audit) opened(e WindowOpened) error {
 		return fmt.Errorf("%s begins with %s(%s?)+%s and %v; want %+v", e.Budget, e.Settled, e.Presumed, e.Held, e.Adopted, want)
 	}
 	return a.sameBuckets(account, e.Buckets)
+}
+
+// unspent checks that nothing was reserved or adjusted in a window that opens later than its budget was defined.
+func (a *audit) unspent(account *audited) error {
+	for _, h := range a.holds {
+		if h.state != holdReleased && matches(account.scope, h.Request) && account.window.Contains(h.at) {
+			return fmt.Errorf("the window of %s from %s opens with nothing, and has %+v", account.budget, account.window.Start, h)
+		}
+	}
+	for _, c := range a.adjustments {
+		if matches(account.scope, c.of) && account.window.Contains(c.counts) {
+			return fmt.Errorf("the window of %s from %s opens with nothing, and has %+v", account.budget, account.window.Start, c)
+		}
+	}
+	return nil
 }
 
 // past is what a new budget counts from the beginning.

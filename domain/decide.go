@@ -43,11 +43,11 @@ func Decide(s State, c Command, now time.Time) ([]Event, error) {
 	case Extend:
 		return decideExtend(s, c, now)
 	case Settle:
-		return decideSettle(s, c, now)
+		return decideSettle(s, c)
 	case SettlePresumed:
-		return decideSettlePresumed(s, c, now)
+		return decideSettlePresumed(s, c)
 	case Release:
-		return decideRelease(s, c, now)
+		return decideRelease(s, c)
 	case Expire:
 		return decideExpire(s, c, now)
 	case Adjust:
@@ -119,11 +119,7 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 	if earliest := s.LastTime.Add(time.Microsecond); at.Before(earliest) {
 		at = earliest
 	}
-	switch c := c.(type) { //nolint:gochecksumtype // these can record several events, which must be of the same windows
-	case Settle:
-		if s.Presumed[c.Reservation].Released {
-			at = s.clearOfWindowEnds(at, nil)
-		}
+	switch c.(type) { //nolint:gochecksumtype // these can record several events, which must be of the same windows
 	case Reserve, Extend, Adjust, Age, DefineBudget, RaiseBudget, All, Informed:
 		at = s.clearOfWindowEnds(at, s.defined(c))
 	}

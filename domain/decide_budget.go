@@ -47,8 +47,9 @@ func decideDefineBudget(s State, c DefineBudget, now time.Time) ([]Event, error)
 	return s.openSeeded(events, b, now)
 }
 
-// openSeeded adds the opening of a new budget's window, if it has spent or held something already. An empty
-// one is opened by the first reservation, as later ones are.
+// openSeeded adds the opening of a new budget's window, with what it has spent and held already, also if that is
+// nothing: a window that is open keeps its bounds whatever becomes of the tenant's zone. A tenant that has used
+// nothing has nothing to count; there the first reservation opens it, as later ones.
 func (s State) openSeeded(events []Event, b Budget, now time.Time) ([]Event, error) {
 	window, inside := b.WindowAt(now, s.Zone.Location())
 	if !inside || !s.Used {
@@ -62,9 +63,6 @@ func (s State) openSeeded(events []Event, b Budget, now time.Time) ([]Event, err
 	opened := s.opening(&b, window, s.Version+int64(len(events))+1)
 	if err := s.seed(&opened, s.past[i]); err != nil {
 		return nil, err
-	}
-	if opened.Settled == 0 && len(opened.Adopted) == 0 {
-		return events, nil
 	}
 	events = append(events, opened)
 	return append(events, crossings(&b, &Account{ID: opened.Account, Limit: b.Limit, Settled: opened.Settled})...), nil

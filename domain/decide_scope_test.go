@@ -127,6 +127,9 @@ func TestANewBudgetBeginsWithItsPast(t *testing.T) {
 	t.Parallel()
 	month := "#%d window.opened %s 2026-11-01T00:00..2026-12-01T00:00 limit 10 with %s"
 	opened := func(version int, id, with string) string { return fmt.Sprintf(month, version, id, with) }
+	empty := func(version int, id, window string) string {
+		return fmt.Sprintf("#%d window.opened %s %sT00:00 limit 10", version, id, window)
+	}
 	defined := func(version int, id string) string {
 		return fmt.Sprintf("#%d budget.defined %s monthly 10 admin", version, id)
 	}
@@ -141,7 +144,7 @@ func TestANewBudgetBeginsWithItsPast(t *testing.T) {
 	}
 	play(t, []scene{
 		{"nothing was ever reserved: nothing is opened", []any{issue("k")}, budget(Monthly, "10"), []string{defined(3, "monthly")}, nil},
-		{"nothing matches: nothing is opened", past, scoped("s", Monthly, "10", Scope{Tag: "env"}), []string{defined(13, "s") + " tag:env"}, nil},
+		{"nothing matches: it opens with nothing", past, scoped("s", Monthly, "10", Scope{Tag: "env"}), []string{defined(13, "s") + " tag:env", empty(14, "s", "2026-11-01T00:00..2026-12-01")}, nil},
 		{"the tenant's", past, budget(Monthly, "10"), []string{defined(13, "monthly"), opened(14, "monthly", "9.5(4?)+2 adopted b c")}, nil},
 		{"a key's", past, scoped("s", Monthly, "10", Scope{APIKey: "k"}), []string{defined(13, "s") + " apiKey:k", opened(14, "s", "0.5+2 adopted b")}, nil},
 		{"a model's", past, scoped("s", Monthly, "10", Scope{Model: "gpt-4"}), []string{defined(13, "s") + " model:gpt-4", opened(14, "s", "4.5(4?)+0 adopted c")}, nil},
@@ -163,7 +166,7 @@ func TestANewBudgetBeginsWithItsPast(t *testing.T) {
 			"and in none of a scope",
 			[]any{adjust("2.5", "", "fee")},
 			scoped("s", Monthly, "10", Scope{Model: "gpt-4"}),
-			[]string{defined(3, "s") + " model:gpt-4"},
+			[]string{defined(3, "s") + " model:gpt-4", empty(4, "s", "2026-11-01T00:00..2026-12-01")},
 			nil,
 		},
 		{
@@ -174,10 +177,17 @@ func TestANewBudgetBeginsWithItsPast(t *testing.T) {
 			nil,
 		},
 		{
+			"a window that was empty stays as it was, in whatever zone the tenant is now",
+			[]any{reserve("a", "9"), settle("a", "9"), "2026-11-23T00:10", budget(Daily, "10"), moveTo("America/New_York")},
+			reserve("b", "10"),
+			[]string{"#7 usage.reserved b 10 [#5 0+10/10]"},
+			nil,
+		},
+		{
 			"what the last window had is not its past",
 			[]any{reserve("a", "1"), settle("a", "1"), reserve("b", "1"), presume("b"), reserve("c", "1"), "2026-12-01"},
 			budget(Monthly, "10"),
-			[]string{defined(7, "monthly")},
+			[]string{defined(7, "monthly"), empty(8, "monthly", "2026-12-01T00:00..2027-01-01")},
 			nil,
 		},
 		{

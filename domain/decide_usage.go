@@ -2,7 +2,6 @@ package domain
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -189,12 +188,12 @@ func validText(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-func decideSettle(s State, c Settle, now time.Time) ([]Event, error) {
+func decideSettle(s State, c Settle) ([]Event, error) {
 	if c.Charged < 0 || c.Charged > MaxAmount {
 		return nil, invalid("charge of %s USD: want 0 to %s", c.Charged, MaxAmount)
 	}
 	if p, ok := s.Presumed[c.Reservation]; ok {
-		return settleLate(s, p, c, now)
+		return settleLate(s, p, c)
 	}
 	r, ok := s.Open[c.Reservation]
 	if !ok {
@@ -221,35 +220,35 @@ func (c Settle) presumed() Amount {
 
 // settleLate replaces a presumed charge by what evidence says; the windows are those of the reservation. What was
 // given back there was proof for: a presumption does not outweigh it, and no budget that came later took it over.
-func settleLate(s State, p Presumption, c Settle, now time.Time) ([]Event, error) {
-	accounts, events := p.Accounts, []Event(nil)
+func settleLate(s State, p Presumption, c Settle) ([]Event, error) {
+	accounts := p.Accounts
 	switch {
 	case c.Basis == BasisPresumed && (p.Released || c.Charged == p.Charged), p.Released && c.Charged == 0:
 		return nil, nil // nothing new
 	case p.Released:
-		accounts, events = s.counting(p.Reservation, now)
+		accounts = s.counting(p.Reservation)
 	}
 	delta := c.Charged - p.Charged // both are within ±MaxAmount
 	postings, err := s.postings(accounts, p.At, move{settled: delta, presumed: c.presumed() - p.Charged})
 	if err != nil {
 		return nil, err
 	}
-	return s.told(append(events, UsageSettledLate{
+	return s.told([]Event{UsageSettledLate{
 		Request: p.Request, ReservedAt: p.At, WasCharged: p.Charged, Charged: c.Charged, Delta: delta,
 		Basis: c.Basis, Usage: c.Usage, AnsweredModel: validText(c.AnsweredModel), AnsweredTier: c.AnsweredTier,
 		Reason: validText(c.Reason), Postings: postings,
-	}), postings), nil
+	}}, postings), nil
 }
 
-func decideSettlePresumed(s State, c SettlePresumed, now time.Time) ([]Event, error) {
+func decideSettlePresumed(s State, c SettlePresumed) ([]Event, error) {
 	if p, ok := s.Presumed[c.Reservation]; ok {
-		return settleLate(s, p, Settle{Reservation: c.Reservation, Charged: p.Amount, Basis: BasisPresumed, Reason: c.Reason}, now)
+		return settleLate(s, p, Settle{Reservation: c.Reservation, Charged: p.Amount, Basis: BasisPresumed, Reason: c.Reason})
 	}
 	r, ok := s.Open[c.Reservation]
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)
 	}
-	return decideSettle(s, Settle{Reservation: c.Reservation, Charged: r.Amount, Basis: BasisPresumed, Reason: c.Reason}, now)
+	return decideSettle(s, Settle{Reservation: c.Reservation, Charged: r.Amount, Basis: BasisPresumed, Reason: c.Reason})
 }
 
 // provesNothingBilled tells whether a reason to release is one of those that leave no doubt.
@@ -262,12 +261,12 @@ func provesNothingBilled(reason string) bool {
 	return ok && len(status) == 3 && allDigits(status)
 }
 
-func decideRelease(s State, c Release, now time.Time) ([]Event, error) {
+func decideRelease(s State, c Release) ([]Event, error) {
 	if !provesNothingBilled(c.Reason) {
 		return nil, invalid("a release needs proof that nothing was billed; %.80q is none", c.Reason)
 	}
 	if p, ok := s.Presumed[c.Reservation]; ok {
-		return settleLate(s, p, Settle{Reservation: c.Reservation, Basis: BasisProvider, Reason: c.Reason}, now)
+		return settleLate(s, p, Settle{Reservation: c.Reservation, Basis: BasisProvider, Reason: c.Reason})
 	}
 	r, ok := s.Open[c.Reservation]
 	if !ok {
@@ -336,36 +335,24 @@ func decideAdjust(s State, c Adjust, now time.Time) ([]Event, error) {
 	}
 	e.ReservedAt, e.Route, e.Model, e.KeyID, e.Tags = r.At, r.Route, r.Model, r.KeyID, r.Tags
 	var err error
-	accounts, events := s.counting(r, now)
-	if e.Postings, err = s.postings(accounts, r.At, m); err != nil {
+	if e.Postings, err = s.postings(s.counting(r), r.At, m); err != nil {
 		return nil, err
 	}
-	return s.adjusted(events, e, r.At)
+	return s.adjusted(nil, e, r.At)
 }
 
 // counting are the accounts in which a closed reservation counts: those it was posted to, and those of
-// budgets that came later and began with what their window had spent. Where that was nothing their window may not be
-// open yet: it opens now, as the events say.
-func (s *State) counting(r Reservation, now time.Time) (ids []AccountID, events []Event) {
-	ids = slices.Clip(r.Accounts)
+// budgets that came later and began with what their window had spent.
+func (s *State) counting(r Reservation) []AccountID {
+	accounts := slices.Clip(r.Accounts)
 	for i := range s.Budgets {
 		b := &s.Budgets[i]
-		if !b.Scope.Matches(r.Request) {
-			continue
-		}
 		a, open := s.Accounts[s.Current[b.ID]]
-		if window, _, ok := s.windowOf(b, now); ok && !open && window.Contains(r.At) {
-			var due []Event
-			a, due = s.due(b, now, s.Version+int64(len(events))+1)
-			s.Accounts = maps.Clone(s.Accounts)
-			s.Accounts[a.ID] = a
-			events = append(events, due...)
-		}
-		if a != nil && int64(a.ID) > r.Version && a.Window.Contains(r.At) && !slices.Contains(ids, a.ID) {
-			ids = append(ids, a.ID)
+		if open && int64(a.ID) > r.Version && a.Window.Contains(r.At) && b.Scope.Matches(r.Request) && !slices.Contains(accounts, a.ID) {
+			accounts = append(accounts, a.ID)
 		}
 	}
-	return ids, events
+	return accounts
 }
 
 // adjustNow adjusts the windows of now of every budget of the whole tenant.

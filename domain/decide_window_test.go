@@ -400,7 +400,7 @@ func TestADecisionNeverFallsBetweenTwoWindows(t *testing.T) {
 			"a new budget's window counts too",
 			[]any{rolling("10", time.Hour), reserve("r", "1"), settle("r", "1"), "2026-11-22T23:59:59.9995Z"},
 			budget(Daily, "5"),
-			[]string{"#6 budget.defined daily daily 5 admin"},
+			[]string{"#6 budget.defined daily daily 5 admin", "#7 window.opened daily 2026-11-23T00:00..2026-11-24T00:00 limit 5"},
 			nil,
 		},
 		{
@@ -409,7 +409,7 @@ func TestADecisionNeverFallsBetweenTwoWindows(t *testing.T) {
 			All{Commands: []Command{budget(Total, "7"), budget(Daily, "5")}},
 			[]string{
 				"#6 budget.defined total total 7 admin", "#7 window.opened total 1970-01-01T00:00..9999-01-01T00:00 limit 7 with 1+0",
-				"#8 budget.defined daily daily 5 admin",
+				"#8 budget.defined daily daily 5 admin", "#9 window.opened daily 2026-11-23T00:00..2026-11-24T00:00 limit 5",
 			},
 			nil,
 		},

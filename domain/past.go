@@ -19,8 +19,8 @@ type Past struct {
 }
 
 // PastNeededError says that a command cannot be decided before somebody has told what a window had cost.
-// A store answers with Informed, after it has adopted every presumption that was reserved in the window and not
-// given back, or more than MaxAdopted of them.
+// A store answers with Informed, after it has adopted every presumption of the scope that was reserved in the window
+// and not given back, or more than MaxAdopted of them.
 type PastNeededError struct{ Past Past }
 
 // MaxAdopted bounds how many reservations a new budget takes over, and so the size of its event and of what is read

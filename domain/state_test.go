@@ -74,8 +74,8 @@ func TestBalancesShowEveryBudgetAlsoBeforeItsFirstRequest(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("got %+v", got)
 	}
-	if b := got[0]; b.Budget.ID != "daily" || b.Account != 0 || b.Window != day || b.Limit != usd("7") || b.Available() != usd("7") {
-		t.Errorf("a budget without an account: %+v", b)
+	if b := got[0]; b.Budget.ID != "daily" || b.Account != 8 || b.Settled+b.Held != 0 || b.Window != day || b.Limit != usd("7") || b.Available() != usd("7") {
+		t.Errorf("a budget that nothing was spent in: %+v", b)
 	}
 	if b := got[1]; b.Account != 3 || b.Window != month || b.Settled != usd("3") || b.Presumed != usd("3") || b.Held != usd("4") || b.Available() != usd("3") {
 		t.Errorf("a budget in use: %+v", b)

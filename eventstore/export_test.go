@@ -35,7 +35,7 @@ func WriteAstray(ctx context.Context, q querier, a Append, other domain.TenantID
 
 // OnTransaction is a transaction that holds a tenant's head, as the lanes get it.
 func OnTransaction(tx pgx.Tx, tenant domain.TenantID, head lanes.Head) lanes.Locked {
-	return &lockedHead{tx: tx, tenant: tenant, head: head}
+	return &lockedHead{tx: tx, tenant: tenant, head: head, now: time.Now}
 }
 
 // Pool are the connections of a journal, with its settings.

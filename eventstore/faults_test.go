@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore"
@@ -37,6 +38,14 @@ func (f *faulty) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, 
 	}
 	rows, err := f.Tx.Query(ctx, sql, args...)
 	return &faultyRows{Rows: rows, of: f}, err
+}
+
+// Exec implements pgx.Tx.
+func (f *faulty) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if f.fails() {
+		return pgconn.CommandTag{}, errFault
+	}
+	return f.Tx.Exec(ctx, sql, args...)
 }
 
 // QueryRow implements pgx.Tx.

@@ -65,7 +65,7 @@ func (j *Journal) Lock(ctx context.Context, tenant domain.TenantID) (lanes.Locke
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", errors.Join(lanes.ErrNotSent, err))
 	}
-	l := &lockedHead{tx: tx, tenant: tenant}
+	l := &lockedHead{tx: tx, tenant: tenant, now: j.now}
 	err = j.lock(ctx, l)
 	if errors.Is(err, pgx.ErrNoRows) {
 		genesis := Genesis(tenant)
@@ -132,6 +132,7 @@ type lockedHead struct {
 	tx     pgx.Tx
 	tenant domain.TenantID
 	head   lanes.Head
+	now    func() time.Time
 }
 
 // Head implements lanes.Locked.
@@ -169,7 +170,7 @@ func (l *lockedHead) Attempt(ctx context.Context, state *domain.State, key domai
 
 // Past implements lanes.Locked.
 func (l *lockedHead) Past(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
-	past, err := recallPast(ctx, l.tx, state, past)
+	past, err := l.patiently(ctx, state, past)
 	return past, classify(err)
 }
 

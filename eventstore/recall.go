@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/budgetguard/budgetguard/domain"
 )
@@ -47,11 +49,15 @@ func recallPresumptions(ctx context.Context, q querier, state *domain.State, sql
 	if err != nil {
 		return fmt.Errorf("read presumptions of %s: %w", state.Tenant, err)
 	}
+	var ids []domain.AccountID
 	for _, p := range found {
-		accounts, err := recallAccounts(ctx, q, state, p.Accounts)
-		if err != nil {
-			return err
-		}
+		ids = append(ids, p.Accounts...)
+	}
+	accounts, err := recallAccounts(ctx, q, state, ids)
+	if err != nil {
+		return err
+	}
+	for _, p := range found {
 		state.AdoptPresumption(p, accounts)
 	}
 	return nil
@@ -168,24 +174,55 @@ func recallAttempt(ctx context.Context, q querier, state *domain.State, key doma
 const (
 	// tailChunk is how many events after the usage cursor are read at a time.
 	tailChunk = 2000
-	// maxBehind is how many there may be: they are read under the head's lock.
-	maxBehind = 50_000
+	// pastPatience bounds the answer to a question about the past, and each of its statements: the tenant waits, and
+	// its turn ends by force after five seconds. Less than lock_timeout, so that it says what is slow.
+	pastPatience = 1900 * time.Millisecond
 )
+
+// patiently answers a question about the past, or says that it takes too long. Then the transaction is as it was.
+func (l *lockedHead) patiently(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
+	if _, err := l.tx.Exec(ctx, fmt.Sprintf(`savepoint past; set local statement_timeout = %d`, pastPatience.Milliseconds())); err != nil {
+		return past, fmt.Errorf("ask for the past of %s: %w", state.Tenant, err)
+	}
+	answer, err := l.recallPast(ctx, state, past)
+	end := `set local statement_timeout to default; release past`
+	var stopped *pgconn.PgError
+	switch {
+	case errors.As(err, &stopped) && stopped.Code == "57014": // query_canceled
+		err = tooLong(state)
+		fallthrough
+	case errors.Is(err, domain.ErrUnavailable):
+		end = `rollback to past; release past`
+	case err != nil:
+		return past, err
+	}
+	if _, failed := l.tx.Exec(ctx, end); failed != nil {
+		return past, fmt.Errorf("ask for the past of %s: %w", state.Tenant, failed)
+	}
+	return answer, err
+}
+
+// tooLong refuses a command whose question about the past takes too long, as it does while the usage rows are far
+// behind.
+func tooLong(state *domain.State) error {
+	return fmt.Errorf("%w: what the window of a budget of %s had cost takes too long to add up; try again later, and see that the worker runs",
+		domain.ErrUnavailable, state.Tenant)
+}
 
 // recallPast answers what a window had cost before a budget was: the usage rows up to their cursor, in one
 // snapshot with it, and the events after. Presumptions of the window come into the state, so that what is
-// known later corrects the new budget too; more of them than a budget can take over are not needed.
-func recallPast(ctx context.Context, q querier, state *domain.State, past domain.Past) (domain.Past, error) {
-	cursor, err := sumUsage(ctx, q, state.Tenant, &past)
+// known later corrects the new budget too: those in its scope, and of more than a budget can take over one more.
+func (l *lockedHead) recallPast(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error) {
+	asked := l.now()
+	cursor, err := sumUsage(ctx, l.tx, state.Tenant, &past)
 	if err != nil {
 		return past, err
 	}
-	if behind := state.Version - cursor; behind > maxBehind {
-		return past, fmt.Errorf("%w: the usage of tenant %s is %d events behind; a budget can take over its past when the worker has caught up",
-			domain.ErrUnavailable, state.Tenant, behind)
-	}
 	for {
-		records, err := readEvents(ctx, q, state.Tenant, cursor, tailChunk)
+		if l.now().Sub(asked) > pastPatience {
+			return past, tooLong(state)
+		}
+		records, err := readEvents(ctx, l.tx, state.Tenant, cursor, tailChunk)
 		if err != nil {
 			return past, err
 		}
@@ -197,8 +234,12 @@ func recallPast(ctx context.Context, q querier, state *domain.State, past domain
 			break
 		}
 	}
-	err = recallPresumptions(ctx, q, state, presumptionSQL+` and p.opened_ts >= $2 and p.opened_ts < $3 and not p.released limit $4`,
-		string(state.Tenant), past.Window.Start, past.Window.End, domain.MaxAdopted+1)
+	err = recallPresumptions(ctx, l.tx, state, presumptionSQL+` and p.opened_ts >= $2 and p.opened_ts < $3 and not p.released
+			and ($4 = '' or e.body::jsonb ->> 'apiKeyId' = $4) and ($5 = '' or e.body::jsonb ->> 'model' = $5)
+			and ($6 = '' or case when strpos($6, '=') > 0
+				then e.body::jsonb -> 'tags' ->> split_part($6, '=', 1) = substr($6, strpos($6, '=') + 1) else e.body::jsonb -> 'tags' ? $6 end)
+		limit $7`, string(state.Tenant), past.Window.Start, past.Window.End,
+		string(past.Scope.APIKey), past.Scope.Model, past.Scope.Tag, domain.MaxAdopted+1)
 	return past, err
 }
 

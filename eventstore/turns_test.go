@@ -325,21 +325,72 @@ func TestABudgetDoesNotTakeOverWhatWasGivenBackUntilItCostsSomething(t *testing.
 	verified(t, url)
 }
 
-func TestABudgetWaitsForAProjectionThatIsFarBehind(t *testing.T) {
+func TestABudgetWhosePastTakesTooLongIsRefusedAlone(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)
 	l := newStepped(t, url)
 	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
 	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
 	l.all(tenant, reserve(10))
-	execAs(t, url, `insert into projection_cursor values ('usage', '`+string(tenant)+`', -50000)`)
-	answered, err := l.Submit(tenant, domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"})
+	slow, err := openPool(t, url).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.turns()
-	if _, _, err := answered.Poll(); !errors.Is(err, domain.ErrUnavailable) || !strings.Contains(err.Error(), "50002 events behind") {
+	if _, err := slow.Exec(t.Context(), `lock usage_row`); err != nil {
+		t.Fatal(err)
+	}
+	month := domain.DefineBudget{ID: "month", Period: domain.Monthly, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin"}
+	defined, err := l.Submit(tenant, month)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserved := l.submit(tenant, reserve(10))
+	if turns := l.turns(); len(turns) != 1 {
+		t.Errorf("%+v", turns)
+	}
+	if _, _, err := defined.Poll(); !errors.Is(err, domain.ErrUnavailable) || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("got %v", err)
+	}
+	reserved()
+	if err := slow.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.all(tenant, month)
+	verified(t, url)
+}
+
+func TestABudgetTakesOverThePresumptionsOfItsScope(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	l := newStepped(t, url)
+	tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+	l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+	l.all(tenant, domain.IssueKey{ID: "k", Prefix: "bg_", Hash: "h:" + string(tenant), Actor: "admin"})
+	own := func(r domain.Reserve) domain.Reserve {
+		r.KeyID, r.Model, r.Tags = "k", "small", map[string]string{"team": "a=b"}
+		return r
+	}
+	for _, r := range []domain.Reserve{reserve(10), own(reserve(10)), own(reserve(10))} {
+		l.all(tenant, r)
+		l.all(tenant, domain.SettlePresumed{Reservation: r.Reservation, Reason: "cut"})
+	}
+	// So many others that those of the scope are not among the first.
+	execAs(t, url, `insert into presumption (tenant_id, reservation_id, opened, opened_ts, amount, charged, accounts, expires_at, released)
+		select tenant_id, ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, opened, opened_ts, amount, 0, accounts, expires_at, false
+		from (select * from presumption where opened = 3) p, generate_series(1, 10001) n`)
+	for i, scope := range []domain.Scope{{APIKey: "k"}, {Model: "small"}, {Tag: "team"}, {Tag: "team=a=b"}} {
+		l.all(tenant, domain.DefineBudget{
+			ID: domain.BudgetID(fmt.Sprint(i)), Period: domain.Monthly, Scope: scope, Limit: 1000, Source: domain.SourceAdmin, Actor: "admin",
+		})
+	}
+	state, err := l.store.State(within(t), tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range state.Balances(state.LastTime) {
+		if b.Settled != 20 || b.Presumed != 20 {
+			t.Errorf("the budget of %s knows of %d, presumed %d", b.Budget.Scope, b.Settled, b.Presumed)
+		}
 	}
 }
 

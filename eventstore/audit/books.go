@@ -12,6 +12,7 @@ import (
 type books struct {
 	accounts map[domain.AccountID]*account
 	newest   map[domain.BudgetID]domain.AccountID
+	defined  map[domain.BudgetID]int64 // the version
 	open     map[domain.ReservationID]hold
 	presumed map[domain.ReservationID]hold
 }
@@ -56,6 +57,7 @@ func newBooks() books {
 	return books{
 		accounts: map[domain.AccountID]*account{},
 		newest:   map[domain.BudgetID]domain.AccountID{},
+		defined:  map[domain.BudgetID]int64{},
 		open:     map[domain.ReservationID]hold{},
 		presumed: map[domain.ReservationID]hold{},
 	}
@@ -184,10 +186,13 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 			a.parts[b.Number] = part{settled: b.Settled, presumed: b.Presumed}
 		}
 	}
+	first, unseeded := f.first(e)
 	f.books.accounts[e.Account], f.books.newest[e.Budget] = a, e.Account
+	if unseeded {
+		return
+	}
 	f.adopted(r, e, b)
-	// The first window of a budget may open before anything was spent in it: that it was nothing is checked too.
-	if e.Settled != 0 || len(e.Buckets) > 0 || (!opened && !f.unseeded(r, e)) {
+	if first || e.Settled != 0 || len(e.Buckets) > 0 { // that nothing was spent before the first window is checked too
 		f.seeds = append(f.seeds, seed{version: r.Version, scope: b.Scope, event: e})
 	}
 }
@@ -201,18 +206,17 @@ func (f *fold) budget(id domain.BudgetID) (domain.Budget, bool) {
 	return f.state.Budgets[i], true
 }
 
-// unseeded tells whether a window opened the way of earlier builds, which let the first reservation open that of a new
-// budget as if nothing had been before.
-func (f *fold) unseeded(r domain.Recorded, e domain.WindowOpened) bool {
-	return r.Version <= f.inherited && e.Held == 0 && e.Settled == 0 && e.Presumed == 0 && len(e.Adopted) == 0
+// first tells whether it is the first window of its budget, and opens as that of one which an earlier build defined:
+// by a reservation, whichever build makes it, as if nothing had been before.
+func (f *fold) first(e domain.WindowOpened) (first, unseeded bool) {
+	defined := f.books.defined[e.Budget]
+	first = int64(f.books.newest[e.Budget]) < defined
+	return first, first && defined <= f.inherited && e.Held == 0 && e.Settled == 0 && e.Presumed == 0 && len(e.Adopted) == 0
 }
 
 // adopted checks that a window which opens late counts every reservation that belongs to it, and takes
 // them over.
 func (f *fold) adopted(r domain.Recorded, e domain.WindowOpened, b domain.Budget) {
-	if f.unseeded(r, e) {
-		return
-	}
 	var held, presumed domain.Amount
 	want := map[domain.ReservationID]bool{}
 	for id, h := range f.books.open {

@@ -201,3 +201,48 @@ func TestLateEvidenceOfReleaseCountsInBudgetsThatCameLater(t *testing.T) {
 		})
 	}
 }
+
+func TestBudgetOfEarlierBuildMayOpenItsFirstWindowWithThisOne(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	pool := openPool(t, url)
+	write(t, url, unasked, domain.CreateTenant{Name: "a", Actor: "admin"}, reserve(1, 10), settle(1, 7), reserve(3, 5), month())
+	exec(t, pool, upgrade)
+	write(t, url, nil, reserve(2, 20))
+	if got := found(verify(t, pool, audit.Options{})); got != "" {
+		t.Errorf("found %q", got)
+	}
+}
+
+func TestAnAdjustmentIsPostedWhereverItCounts(t *testing.T) {
+	t.Parallel()
+	of := domain.DefineBudget{ID: "gpt", Period: domain.Monthly, Scope: domain.Scope{Model: "gpt-4"}, Limit: 100, Source: domain.SourceAdmin}
+	for name, c := range map[string]struct {
+		adjust domain.Adjust
+		want   string
+	}{
+		"of a reservation":      {domain.Adjust{Reservation: id(1), Delta: 2, Reason: "invoice", Idempotency: "i"}, "budgets 8"},
+		"of the tenant's month": {domain.Adjust{Delta: 2, Reason: "fee", Idempotency: "i"}, "budgets 8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHistory(t, reserve(1, 10), domain.SettlePresumed{Reservation: id(1), Reason: "cut"}, of)
+			h.then(c.adjust)
+			if got := found(verifyHistory(t, h), audit.LawRows, audit.LawSums); got != "" {
+				t.Errorf("as it is: found %q", got)
+			}
+			edit(h, 8, func(e *domain.UsageAdjusted) { e.Postings = e.Postings[1:] })
+			if got := found(verifyHistory(t, h), audit.LawRows, audit.LawSums); got != c.want {
+				t.Errorf("found %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// verifyHistory is what is found in a history that is put into a database of its own.
+func verifyHistory(t *testing.T, h *history) audit.Report {
+	t.Helper()
+	pool := openPool(t, testenv.Database(t))
+	h.plant(pool)
+	return verify(t, pool, audit.Options{})
+}

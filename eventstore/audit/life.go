@@ -192,5 +192,23 @@ func (f *fold) adjusted(r domain.Recorded, e domain.UsageAdjusted) {
 			f.violated(r.Version, LawWindow, "its time is outside the window of account %d", p.Account)
 		}
 	}
+	if r.Version > f.inherited {
+		f.everywhere(r, e, at)
+	}
 	f.postings(r, e.Postings, m)
+}
+
+// everywhere checks that an adjustment is posted to the newest window of every budget in which it counts.
+func (f *fold) everywhere(r domain.Recorded, e domain.UsageAdjusted, at time.Time) {
+	of := domain.Request{KeyID: e.KeyID, Model: e.Model, Tags: e.Tags}
+	for _, b := range f.state.Budgets {
+		id := f.books.newest[b.ID]
+		a, open := f.books.accounts[id]
+		if !open || !a.window.Contains(at) || (e.Reservation == "" && b.Scope != (domain.Scope{})) || !b.Scope.Matches(of) {
+			continue
+		}
+		if !slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Account == id }) {
+			f.violated(r.Version, LawBudgets, "it counts in budget %s, and is not posted to account %d", b.ID, id)
+		}
+	}
 }

@@ -156,7 +156,10 @@ func (f *fold) fold(r domain.Recorded) {
 		domain.RateLimitChanged, domain.APIKeyIssued:
 		f.defined = r.Version
 		f.state = domain.Evolve(f.state, r)
-	case domain.APIKeyRevoked, domain.APIKeySuspended, domain.APIKeyResumed, domain.APIKeyRotated, domain.BudgetDefined, domain.BudgetRetired:
+	case domain.APIKeyRevoked, domain.APIKeySuspended, domain.APIKeyResumed, domain.APIKeyRotated, domain.BudgetRetired:
+		f.state = domain.Evolve(f.state, r)
+	case domain.BudgetDefined:
+		f.books.defined[e.Budget] = r.Version
 		f.state = domain.Evolve(f.state, r)
 	case domain.BudgetChanged:
 		f.budgetChanged(r, e)

@@ -45,8 +45,8 @@ type Locked interface {
 	Closed(ctx context.Context, state *domain.State, id domain.ReservationID) error
 	// Attempt puts into the state what an idempotency key was used for, if it was.
 	Attempt(ctx context.Context, state *domain.State, key domain.AttemptKey) error
-	// Past answers what a window had cost, and puts the presumptions of that window into the state, but for what was
-	// given back. domain.ErrUnavailable says that it is asked too early, and refuses only the command that asks.
+	// Past answers what a window had cost, and puts the presumptions of that window and scope into the state, but for
+	// what was given back. domain.ErrUnavailable says that it takes too long, and refuses only the command that asks.
 	Past(ctx context.Context, state *domain.State, past domain.Past) (domain.Past, error)
 	// Append writes like Journal.Append, and what the events define; after is the state that they lead to.
 	Append(ctx context.Context, a Append, after domain.State) (won bool, err error)

@@ -234,7 +234,9 @@ func (l *Ledger) decide(s *stream, c domain.Command, now time.Time, ask asking) 
 		if !errors.As(err, &needed) || ask == nil {
 			return records, err
 		}
+		asked := l.cfg.Now()
 		answer, err := ask(needed.Past)
+		now = now.Add(l.cfg.Now().Sub(asked)) // the database takes no event that is late
 		if errors.Is(err, domain.ErrUnavailable) {
 			return nil, err // this command is asked too early; the others need not wait
 		}

@@ -166,6 +166,9 @@ func (m *model) opened(t *modelTenant, r domain.Recorded, e domain.WindowOpened)
 		t.fresh = nil
 	}
 	m.unseeded(t)
+	if want := t.seed(b, window, nil); !withBudget && (want.Held != 0 || want.Settled != 0) {
+		m.world.fail("%s: version %d opens a window of %s with nothing; it has %s held and %s settled", r.Tenant, r.Version, b.ID, want.Held, want.Settled)
+	}
 	a := &modelAccount{
 		budget: e.Budget, window: window, limit: e.Limit, highest: max(e.Limit, e.Held+e.Settled),
 		held: e.Held, settled: e.Settled, presumed: e.Presumed, seed: e.Settled, rolling: rolling{length: time.Duration(e.Duration)},

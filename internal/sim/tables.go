@@ -222,13 +222,13 @@ func (t *tables) adoptAttempt(s *domain.State, key domain.AttemptKey) {
 	}
 }
 
-// past answers what a window had cost, and puts its presumptions into the state, but for what was given back.
+// past answers what a window had cost, and puts its presumptions of the scope into the state, but for what was given back.
 func (t *tables) past(s *domain.State, past domain.Past) domain.Past {
 	for _, r := range t.events {
 		past.Add(r)
 	}
 	for id, p := range t.presumed {
-		if !p.released && past.Window.Contains(t.events[p.opened-1].Time) {
+		if !p.released && past.Window.Contains(t.events[p.opened-1].Time) && past.Scope.Matches(t.reserved(p.holdRow).Request) {
 			t.adopt(s, id)
 		}
 	}

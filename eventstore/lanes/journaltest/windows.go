@@ -381,7 +381,7 @@ func past(t *testing.T, b *bench) {
 			if err != nil || got != c.want {
 				t.Errorf("%s in %s: %d, %v; want %d", c.scope, c.window, got, err, c.want)
 			}
-			for r, told := range map[domain.ReservationID]bool{other.Reservation: c.window.Contains(now), id: false} {
+			for r, told := range map[domain.ReservationID]bool{other.Reservation: c.window.Contains(now) && c.scope.Matches(other.Request), id: false} {
 				if _, ok := s.Presumed[r]; ok != told {
 					t.Errorf("%s in %s: presumption %t", c.scope, c.window, ok)
 				}
