@@ -111,8 +111,9 @@ func (w *world) checkCall(c *call) {
 	case c.refused && survived && res.state != isReleased && (res.state != isSettled || res.charged != 0):
 		w.fail("the caller of %s heard no, and it was neither left out nor given back", c.reservation)
 	case c.adjusted: // an operator says what it cost
-	case c.lied && c.released && res.state == isSettled && res.charged == 0:
-		// The hold had expired when its provider said that it bills nothing: that is evidence, and final.
+	case c.lied && res.gaveBack && res.state == isSettled && res.charged == 0:
+		// The hold had expired when its provider said that it bills nothing: that is evidence, and final, also if the
+		// gateway that brought it died before it heard of it.
 	case (c.evidenced || c.invoiced) && (res.state != isSettled || res.charged != c.billed) && (res.state != isReleased || c.billed != 0):
 		w.fail("%s was settled with %s and is charged %s", c.reservation, c.billed, res.charged)
 	case c.forwarded && c.seen && survived && res.charged != c.billed:

@@ -46,6 +46,22 @@ func TestEverySeedHoldsWhatMustHold(t *testing.T) {
 	t.Logf("%d steps, %d events, %+v", all.Steps, all.Events, all.Stats)
 }
 
+// A change of the code gives every seed another run, so these show what they did only for as long as nothing changes.
+func TestSeedsThatFailedOnceHoldWhatMustHold(t *testing.T) {
+	t.Parallel()
+	const steps = 20_000
+	for what, seed := range map[string]uint64{
+		"a provider that lies, and a gateway that dies before it hears of its late release": 1024,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			if result := sim.Run(sim.Config{Seed: seed, Steps: steps}); result.Failure != nil {
+				t.Error(sim.Explain(seed, steps, "", result))
+			}
+		})
+	}
+}
+
 func TestSameSeedGivesTheSameTrace(t *testing.T) {
 	t.Parallel()
 	run := func(seed uint64) []byte {
