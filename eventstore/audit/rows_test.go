@@ -190,26 +190,3 @@ func TestVerifyThatCannotBeDoneIsAnError(t *testing.T) {
 		t.Error("no error")
 	}
 }
-
-func TestOfTwoRequestsThatWereGivenBackAndBilledTheKeyStandsForTheNewer(t *testing.T) {
-	t.Parallel()
-	for name, billed := range map[string][]int{"the older first": {1, 2}, "the newer first": {2, 1}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			url := testenv.Database(t)
-			older, newer := reserve(1, 10), reserve(2, 10)
-			newer.Idempotency = older.Idempotency
-			commands := []domain.Command{domain.CreateTenant{Name: "a", Actor: "admin"}}
-			for _, r := range []domain.Reserve{older, newer} {
-				commands = append(commands, r, domain.Release{Reservation: r.Reservation, Reason: domain.ReleasedNotSent})
-			}
-			for _, n := range billed {
-				commands = append(commands, settle(n, 9))
-			}
-			write(t, url, nil, commands...)
-			if got := found(verify(t, openPool(t, url), audit.Options{})); got != "" {
-				t.Errorf("found %q", got)
-			}
-		})
-	}
-}
