@@ -40,7 +40,7 @@ func (k *keyring) see(f *fold, r domain.Recorded) {
 			f.violated(r.Version, LawIdempotency, "the key %.80q pays for version %d already", a.Idempotency, before.version)
 		}
 		k.put(taking{key: key, version: r.Version, Attempt: a})
-	case used && before.Reservation != a.Reservation && (a.State == "" || before.At.After(a.At)): // it pays for a newer request by now
+	case used && before.Reservation != a.Reservation: // it pays for another request by now
 	case a.State == "":
 		delete(k.taken, key)
 	default:
