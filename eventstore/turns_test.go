@@ -410,6 +410,34 @@ func TestAKeyThatAnotherRequestHasInTheSameTurnStaysWithIt(t *testing.T) {
 	verified(t, url)
 }
 
+func TestLateNewsOfAKeyWhoseLifeIsOverMeansNothing(t *testing.T) {
+	t.Parallel()
+	for name, others := range map[string]int{"while nobody forgot it": 0, "when it is forgotten": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, jump := timeMachine(t, testenv.Database(t))
+			l := newStepped(t, url)
+			tenant := domain.TenantID("t-" + uuid.NewString()[:8])
+			l.all(tenant, domain.CreateTenant{Name: "ACME", Actor: "admin"})
+			older, newer := reserve(10), reserve(20)
+			older.Idempotency, older.Fingerprint = "once", "f"
+			newer.Idempotency, newer.Fingerprint = "once", "f"
+			l.all(tenant, older)
+			l.all(tenant, domain.Release{Reservation: older.Reservation, Reason: domain.ReleasedNotSent})
+			l.all(tenant, newer)
+			l.all(tenant, settle(newer.Reservation, 9))
+			jump(8 * 24 * time.Hour)
+			for range others {
+				other := reserve(1)
+				other.Idempotency, other.Fingerprint = "other", "f"
+				newStepped(t, url).all(tenant, other)
+			}
+			newStepped(t, url).all(tenant, settle(older.Reservation, 7))
+			verified(t, url)
+		})
+	}
+}
+
 func TestARefusalIsConfirmedUnderTheLock(t *testing.T) {
 	t.Parallel()
 	url := testenv.Database(t)

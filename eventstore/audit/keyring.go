@@ -2,6 +2,7 @@ package audit
 
 import (
 	"crypto/sha256"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/eventstore"
@@ -34,12 +35,17 @@ func (k *keyring) see(f *fold, r domain.Recorded) {
 	}
 	key := digest(eventstore.AttemptDigest(a.AttemptKey))
 	before, used := k.taken[key]
+	over := func(at time.Time) bool { return r.Time.Sub(at) > domain.AttemptLife }
 	switch takes := a.State == domain.AttemptHeld || a.State == domain.AttemptAdjusted; {
 	case takes:
 		if used && r.Time.Sub(before.At) <= domain.AttemptLife {
 			f.violated(r.Version, LawIdempotency, "the key %.80q pays for version %d already", a.Idempotency, before.version)
 		}
 		k.put(taking{key: key, version: r.Version, Attempt: a})
+	case over(a.At) && (!used || before.Reservation != a.Reservation): // late news means nothing
+		if used && over(before.At) { // which of two old rows is kept depends on housekeeping
+			delete(k.taken, key)
+		}
 	case used && before.Reservation != a.Reservation: // it pays for another request by now
 	case a.State == "":
 		delete(k.taken, key)
