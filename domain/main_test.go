@@ -6,8 +6,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 	_ "time/tzdata" // the zones of these tests exist on every machine
 )
+
+// november is an instant for tests in which time does not matter.
+var november = time.Date(2026, time.November, 22, 0, 0, 0, 0, time.UTC)
 
 var update = flag.Bool("update", false, "write docs/events anew, and the golden events that do not exist yet")
 

@@ -69,7 +69,7 @@ func postingSamples() []Posting {
 
 func usageSamples() []Event {
 	reserved, expires := at("2026-11-22T10:00:00.000001Z"), at("2026-11-22T10:15:00.000001Z")
-	usage := Usage{Prompt: 12, Cached: 4, CacheWrite: 2, AudioPrompt: 1, Completion: 30, Reasoning: 20, AudioAnswer: 3}
+	usage := Usage{Prompt: 12, Cached: 4, CacheWrite: 2, CacheWriteLong: 1, AudioPrompt: 1, Completion: 30, Reasoning: 20, AudioAnswer: 3}
 	hold := usd("0.49188")
 	return []Event{
 		UsageReserved{Request: requestSample(), Amount: hold, ExpiresAt: expires, Postings: postingSamples()},

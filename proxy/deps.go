@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/policy"
 	"github.com/budgetguard/budgetguard/proxy/flight"
 	"github.com/budgetguard/budgetguard/proxy/ratelimit"
@@ -70,7 +71,7 @@ type Deps struct {
 	Directory Directory
 	Balances  Balances
 	Limiter   Limiter
-	Prices    *domain.Catalogue
+	Prices    *pricing.Catalogue
 	Policy    *policy.Engine
 	Tokens    *tokens.Counter
 	Metrics   *Metrics

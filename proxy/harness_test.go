@@ -18,12 +18,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/eventstore"
 	"github.com/budgetguard/budgetguard/internal/mockupstream"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 	"github.com/budgetguard/budgetguard/policy"
 	"github.com/budgetguard/budgetguard/proxy"
-	"github.com/budgetguard/budgetguard/proxy/prices"
 	"github.com/budgetguard/budgetguard/proxy/ratelimit"
 )
 
@@ -71,7 +71,7 @@ type provider struct {
 
 func newProvider(tb testing.TB, handler http.Handler) *provider {
 	tb.Helper()
-	mock, err := mockupstream.New(mockupstream.Config{Prices: prices.Catalogue(), Now: time.Now})
+	mock, err := mockupstream.New(mockupstream.Config{Prices: pricing.Embedded(), Now: time.Now})
 	check(tb, err)
 	if handler == nil {
 		handler = mock.Handler()

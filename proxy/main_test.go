@@ -7,10 +7,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 	"github.com/budgetguard/budgetguard/migrations"
-	"github.com/budgetguard/budgetguard/proxy/prices"
 	"github.com/budgetguard/budgetguard/proxy/tokens"
 )
 
@@ -33,8 +32,8 @@ var (
 		}
 		return c
 	})
-	catalogue = sync.OnceValue(func() *domain.Catalogue {
-		c, err := domain.ParseCatalogue(prices.Catalogue(), "embedded")
+	catalogue = sync.OnceValue(func() *pricing.Catalogue {
+		c, err := pricing.Parse(pricing.Embedded(), "embedded")
 		if err != nil {
 			panic(err)
 		}

@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/proxy/request"
 	"github.com/budgetguard/budgetguard/proxy/tokens"
 )
 
 // priced is what a request can cost at most, and how that was found.
 type priced struct {
-	model    *domain.Model
+	model    *pricing.Model
 	tier     domain.Tier
 	estimate domain.Estimate
 	bound    domain.Amount
@@ -94,7 +95,7 @@ func (x *exchange) price() error {
 	completion := each * x.asked.Choices() // MaxOutput and the number of choices are far below 2³¹
 	bound, err := model.Bound(tier, prompt, completion, x.started)
 	switch {
-	case errors.Is(err, domain.ErrPrice):
+	case errors.Is(err, pricing.ErrPrice):
 		return badRequest("model_not_priced", "service_tier", err.Error())
 	case err != nil:
 		return badRequest("not_estimable", "", "the request could cost more than can be reserved")
@@ -121,7 +122,7 @@ func (s *Server) tierOf(asked string) (domain.Tier, error) {
 	if asked == "" {
 		return s.cfg.ServiceTier, nil
 	}
-	tier, err := domain.ParseTier(asked)
+	tier, err := pricing.ParseTier(asked)
 	if tier == domain.TierAuto {
 		return s.cfg.ServiceTier, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/proxy/sse"
 )
 
@@ -64,7 +65,7 @@ func (x *exchange) counted(m *sse.Meter) int64 {
 }
 
 // cost prices usage by the model and tier that answered, as far as the catalogue knows them, else by those
-// that were asked for; a tier that has no price for either is domain.ErrPrice, because it could cost
+// that were asked for; a tier that has no price for either is pricing.ErrPrice, because it could cost
 // anything. Prices are those of the reservation's time.
 func (x *exchange) cost(m *sse.Meter, usage domain.Usage) (domain.Amount, domain.Tier, error) {
 	model := x.priced.model
@@ -73,7 +74,7 @@ func (x *exchange) cost(m *sse.Meter, usage domain.Usage) (domain.Amount, domain
 	}
 	tier := x.priced.tier
 	if said := m.ServiceTier(); said != "" {
-		answered, err := domain.ParseTier(said)
+		answered, err := pricing.ParseTier(said)
 		switch {
 		case err != nil:
 			tier = domain.TierAuto // a name of the provider's own: the dearest we know
@@ -82,7 +83,7 @@ func (x *exchange) cost(m *sse.Meter, usage domain.Usage) (domain.Amount, domain
 		}
 	}
 	cost, err := model.Cost(tier, usage, x.started)
-	if errors.Is(err, domain.ErrPrice) { // the model that answered has no price there: the one asked for may
+	if errors.Is(err, pricing.ErrPrice) { // the model that answered has no price there: the one asked for may
 		cost, err = x.priced.model.Cost(tier, usage, x.started)
 	}
 	return cost, tier, err

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/eventstore"
 	"github.com/budgetguard/budgetguard/policy"
 	"github.com/budgetguard/budgetguard/projections"
@@ -49,7 +50,7 @@ type gatewayConfig struct {
 const minAdminKey = 16
 
 func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
-	tier, err := domain.ParseTier(v.text("OPENAI_SERVICE_TIER"))
+	tier, err := pricing.ParseTier(v.text("OPENAI_SERVICE_TIER"))
 	v.check("OPENAI_SERVICE_TIER", err)
 	c := gatewayConfig{
 		database: v.needed("DATABASE_URL"), redis: v.needed("REDIS_URL"),

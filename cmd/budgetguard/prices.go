@@ -7,14 +7,13 @@ import (
 	"os"
 	"strings"
 
-	"github.com/budgetguard/budgetguard/domain"
-	"github.com/budgetguard/budgetguard/proxy/prices"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 )
 
 // catalogueBytes is the price catalogue: the file at path, or the embedded one.
 func catalogueBytes(path string) ([]byte, error) {
 	if path == "" {
-		return prices.Catalogue(), nil
+		return pricing.Embedded(), nil
 	}
 	const largest = 64 << 20
 	info, err := os.Stat(path)
@@ -32,13 +31,13 @@ func catalogueBytes(path string) ([]byte, error) {
 }
 
 // catalogue is the price catalogue at path, versioned by its content.
-func catalogue(path string) (*domain.Catalogue, error) {
+func catalogue(path string) (*pricing.Catalogue, error) {
 	data, err := catalogueBytes(path)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(data)
-	c, err := domain.ParseCatalogue(data, hex.EncodeToString(sum[:8]))
+	c, err := pricing.Parse(data, hex.EncodeToString(sum[:8]))
 	if err != nil {
 		return nil, configError("PRICES_PATH: %w", err)
 	}

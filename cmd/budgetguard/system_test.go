@@ -17,9 +17,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/internal/mockupstream"
 	"github.com/budgetguard/budgetguard/internal/testenv"
-	"github.com/budgetguard/budgetguard/proxy/prices"
 )
 
 const testAdminKey = "an-admin-key-for-tests"
@@ -41,7 +41,7 @@ func newSystem(t *testing.T, env ...string) *system {
 // newSystemOn is newSystem on a database that the test brings.
 func newSystemOn(t *testing.T, database string, env ...string) *system {
 	t.Helper()
-	provider, err := mockupstream.New(mockupstream.Config{Prices: prices.Catalogue(), Now: time.Now})
+	provider, err := mockupstream.New(mockupstream.Config{Prices: pricing.Embedded(), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

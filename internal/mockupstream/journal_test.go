@@ -13,7 +13,7 @@ import (
 
 func TestABillIsTheSameAfterItsJournalWasReadAgain(t *testing.T) {
 	t.Parallel()
-	prices, err := os.ReadFile("../../proxy/prices/prices.json")
+	prices, err := os.ReadFile("../../domain/pricing/prices.json")
 	if err != nil {
 		t.Fatal(err)
 	}

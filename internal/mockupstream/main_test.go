@@ -17,7 +17,7 @@ import (
 )
 
 // pricesPath is the project's own catalogue: the bill must be right for the prices that are really used.
-const pricesPath = "../../proxy/prices/prices.json"
+const pricesPath = "../../domain/pricing/prices.json"
 
 var start = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 

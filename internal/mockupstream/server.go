@@ -22,7 +22,7 @@ const (
 
 // Config is what a [Server] needs.
 type Config struct {
-	// Prices is the catalogue in the form of proxy/prices/prices.json.
+	// Prices is the catalogue in the form of domain/pricing/prices.json.
 	Prices []byte
 	// Now tells the time at which requests are billed and priced.
 	Now func() time.Time

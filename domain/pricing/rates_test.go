@@ -1,4 +1,4 @@
-package domain_test
+package pricing_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	. "github.com/budgetguard/budgetguard/domain"
+	. "github.com/budgetguard/budgetguard/domain/pricing"
 )
 
 func TestCostIsRoundedUpOnceToTheNanoDollar(t *testing.T) {

@@ -1,4 +1,4 @@
-package domain_test
+package pricing_test
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	. "github.com/budgetguard/budgetguard/domain"
+	. "github.com/budgetguard/budgetguard/domain/pricing"
 )
 
 func TestMalformedCataloguesAreRefused(t *testing.T) {
@@ -40,7 +41,7 @@ func TestMalformedCataloguesAreRefused(t *testing.T) {
 		"a seed row of no model":      `{"models":[{"id":"m","input":1,"output":1}],"seed_rows":[{"id":"n","input":1,"output":1}]}`,
 		"a seed row without output":   `{"models":[{"id":"m","input":1,"output":1}],"seed_rows":[{"id":"m","input":1}]}`,
 	} {
-		if c, err := ParseCatalogue([]byte(text), "v"); !errors.Is(err, ErrPrice) || c != nil {
+		if c, err := Parse([]byte(text), "v"); !errors.Is(err, ErrPrice) || c != nil {
 			t.Errorf("%s: got %v, %v; want ErrPrice", rule, c, err)
 		}
 	}
@@ -60,14 +61,14 @@ func TestCatalogueGapsCostWhatTheirKindCosts(t *testing.T) {
 	}
 }
 
-func FuzzParseCatalogue(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"models":[{"id":"m","aliases":["n"],"input":1,"output":0.5,"flex":{"input":1,"output":1}}],"seed_rows":[{"id":"n","input":2,"output":2}]}`))
 	f.Add([]byte(`{"models":[{"id":"m","input":"1","output":1.,"long_context":{"threshold_input_tokens":5,"input":1,"output":1}}]}`))
 	if data, err := os.ReadFile(pricesFile); err == nil {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseCatalogue(data, "fuzz")
+		c, err := Parse(data, "fuzz")
 		if err != nil {
 			return
 		}

@@ -1,8 +1,11 @@
-package domain
+package pricing_test
 
 import (
 	"testing"
 	"time"
+
+	. "github.com/budgetguard/budgetguard/domain"
+	. "github.com/budgetguard/budgetguard/domain/pricing"
 )
 
 const gapCatalogue = `{"models":[{"id":"m","provider":"p","input":2,"output":8,"max_output_tokens":10,
@@ -13,7 +16,7 @@ const gapCatalogue = `{"models":[{"id":"m","provider":"p","input":2,"output":8,"
 
 func TestATierWithoutAFigureForLongPromptsGetsTheDefaultTiersRatio(t *testing.T) {
 	t.Parallel()
-	c, err := ParseCatalogue([]byte(gapCatalogue), "v")
+	c, err := Parse([]byte(gapCatalogue), "v")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +32,7 @@ func TestATierWithoutAFigureForLongPromptsGetsTheDefaultTiersRatio(t *testing.T)
 
 func TestARaisedCatalogueRoundsEveryPriceUpAndSaysSo(t *testing.T) {
 	t.Parallel()
-	c, err := ParseCatalogue([]byte(gapCatalogue), "v")
+	c, err := Parse([]byte(gapCatalogue), "v")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +57,8 @@ func TestARaisedCatalogueRoundsEveryPriceUpAndSaysSo(t *testing.T) {
 			t.Errorf("%s at %d tokens: %d, %v; want %d", want.tier, want.prompt, r.Input, err, want.input)
 		}
 	}
-	if m, _ := c.Model("m"); m.tiers[TierDefault].standard.Input != 2_000_000 {
+	m, _ = c.Model("m")
+	if r, err := m.Rates(TierDefault, 1, before); err != nil || r.Input != 2_000_000 {
 		t.Error("the catalogue it came from changed")
 	}
 }

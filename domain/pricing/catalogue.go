@@ -1,4 +1,4 @@
-package domain
+package pricing
 
 import (
 	"bytes"
@@ -9,24 +9,15 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// Tier is a provider's service tier. Prices differ by it, and the answer names the one that was billed.
-type Tier string
-
-// The tiers a price can be known for. TierAuto stands for "whatever the project is set to".
-const (
-	TierDefault  Tier = "default"
-	TierFlex     Tier = "flex"
-	TierPriority Tier = "priority"
-	TierAuto     Tier = "auto"
+	"github.com/budgetguard/budgetguard/domain"
 )
 
 // ErrPrice is the kind of every refusal to price a request or to read a catalogue.
 var ErrPrice = errors.New("no price")
 
 // Catalogue holds the prices of every model that may be forwarded, by id and alias. It never changes
-// after ParseCatalogue and is safe for concurrent use.
+// after Parse and is safe for concurrent use.
 type Catalogue struct {
 	version string
 	models  map[string]*Model
@@ -41,7 +32,7 @@ type Model struct {
 	// MaxOutput is the most completion tokens one choice can have. ContextWindow bounds both together.
 	MaxOutput, ContextWindow int64
 
-	tiers         map[Tier]tierRates
+	tiers         map[domain.Tier]tierRates
 	longThreshold int64
 	changes       []rateChange
 }
@@ -56,9 +47,9 @@ type rateChange struct {
 	rates Rates
 }
 
-// ParseCatalogue reads a catalogue in the form of the embedded one. Version is how events will name it.
+// Parse reads a catalogue in the form of the embedded one. Version is how events will name it.
 // Negative, over-precise or contradictory prices and names used twice are ErrPrice.
-func ParseCatalogue(data []byte, version string) (*Catalogue, error) {
+func Parse(data []byte, version string) (*Catalogue, error) {
 	var file catalogueFile
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
@@ -85,7 +76,7 @@ func ParseCatalogue(data []byte, version string) (*Catalogue, error) {
 	return c, nil
 }
 
-// Version is the name given to ParseCatalogue.
+// Version is the name given to Parse.
 func (c *Catalogue) Version() string { return c.version }
 
 // Model finds a model by its exact id or alias.
@@ -110,7 +101,7 @@ func (c *Catalogue) Raised(percent int64) *Catalogue {
 
 func (m *Model) raised(percent int64) *Model {
 	r := *m
-	r.tiers = make(map[Tier]tierRates, len(m.tiers))
+	r.tiers = make(map[domain.Tier]tierRates, len(m.tiers))
 	for tier, rates := range m.tiers {
 		up := tierRates{standard: rates.standard.raised(percent)}
 		if rates.long != nil {
@@ -154,8 +145,8 @@ func (c *Catalogue) Nearest(name string, n int) []string {
 // Rates are the prices of a prompt of so many tokens at a tier and an instant. A prompt at or above the
 // long-context threshold is priced wholly at the long rates: sources differ on the boundary itself, so
 // the dearer reading counts. A tier the catalogue has no figure for is ErrPrice.
-func (m *Model) Rates(tier Tier, promptTokens int64, at time.Time) (Rates, error) {
-	if tier == TierAuto {
+func (m *Model) Rates(tier domain.Tier, promptTokens int64, at time.Time) (Rates, error) {
+	if tier == domain.TierAuto {
 		return m.dearest(promptTokens, at), nil
 	}
 	rates, ok := m.tiers[tier]
@@ -166,7 +157,7 @@ func (m *Model) Rates(tier Tier, promptTokens int64, at time.Time) (Rates, error
 		return *rates.long, nil
 	}
 	standard := rates.standard
-	if tier == TierDefault {
+	if tier == domain.TierDefault {
 		for _, change := range m.changes {
 			if !at.Before(change.from) {
 				standard = change.rates
@@ -193,7 +184,7 @@ func (m *Model) dearest(promptTokens int64, at time.Time) Rates {
 
 // Bound is the most a request can cost: so many prompt tokens at most, so many completion tokens over
 // all choices, at the dearest of the standard and long rates the prompt could be billed at.
-func (m *Model) Bound(tier Tier, promptTokens, completionTokens int64, at time.Time) (Amount, error) {
+func (m *Model) Bound(tier domain.Tier, promptTokens, completionTokens int64, at time.Time) (domain.Amount, error) {
 	short, err := m.Rates(tier, 0, at)
 	if err != nil {
 		return 0, err
@@ -214,7 +205,7 @@ func (m *Model) Bound(tier Tier, promptTokens, completionTokens int64, at time.T
 }
 
 // Cost is what usage costs at a tier and an instant, rounded up once. See Rates for its errors.
-func (m *Model) Cost(tier Tier, usage Usage, at time.Time) (Amount, error) {
+func (m *Model) Cost(tier domain.Tier, usage domain.Usage, at time.Time) (domain.Amount, error) {
 	rates, err := m.Rates(tier, usage.Prompt, at)
 	if err != nil {
 		return 0, err
@@ -245,16 +236,16 @@ func editDistance(a, b string) int {
 
 // ParseTier reads the service_tier of a request or an answer. "fast" is what newer models call priority
 // (OpenAI model pages, 2026-11). An unknown tier is ErrPrice: it could cost anything.
-func ParseTier(s string) (Tier, error) {
+func ParseTier(s string) (domain.Tier, error) {
 	switch s {
 	case "auto":
-		return TierAuto, nil
+		return domain.TierAuto, nil
 	case "default", "standard":
-		return TierDefault, nil
+		return domain.TierDefault, nil
 	case "flex":
-		return TierFlex, nil
+		return domain.TierFlex, nil
 	case "priority", "fast":
-		return TierPriority, nil
+		return domain.TierPriority, nil
 	}
 	return "", fmt.Errorf("%w: unknown service tier %q", ErrPrice, s)
 }

@@ -1,4 +1,4 @@
-package domain
+package pricing
 
 import (
 	"encoding/json"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/budgetguard/budgetguard/domain"
 )
 
 // catalogueFile is the catalogue's JSON form: USD per million tokens, null for "no figure known".
@@ -67,7 +69,7 @@ func (c *Catalogue) add(row modelRow) error {
 	if row.ID == "" {
 		return errors.New("a row has no id")
 	}
-	m := &Model{ID: row.ID, Provider: row.Provider, tiers: map[Tier]tierRates{}}
+	m := &Model{ID: row.ID, Provider: row.Provider, tiers: map[domain.Tier]tierRates{}}
 	if row.Encoding != nil {
 		m.Encoding = *row.Encoding
 	}
@@ -104,7 +106,7 @@ func (m *Model) price(row modelRow) error {
 		m.longThreshold = row.Long.Threshold
 		standard.Long = &row.Long.rateRow
 	}
-	for tier, r := range map[Tier]*tierRow{TierDefault: &standard, TierFlex: row.Flex, TierPriority: row.Priority} {
+	for tier, r := range map[domain.Tier]*tierRow{domain.TierDefault: &standard, domain.TierFlex: row.Flex, domain.TierPriority: row.Priority} {
 		if r == nil {
 			continue
 		}
@@ -133,7 +135,7 @@ func (m *Model) price(row modelRow) error {
 // fillLong gives tiers without a figure for long prompts the default tier's ratio: "no figure known" must
 // not mean cheap.
 func (m *Model) fillLong() {
-	standard := m.tiers[TierDefault]
+	standard := m.tiers[domain.TierDefault]
 	if standard.long == nil {
 		return
 	}
@@ -196,7 +198,7 @@ func (c *Catalogue) override(seed seedRow) error {
 	if err != nil {
 		return err
 	}
-	m.tiers = map[Tier]tierRates{TierDefault: {standard: rates}}
+	m.tiers = map[domain.Tier]tierRates{domain.TierDefault: {standard: rates}}
 	m.changes = nil
 	return nil
 }

@@ -1,4 +1,4 @@
-package domain
+package pricing
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
+
+	"github.com/budgetguard/budgetguard/domain"
 )
 
 // Price is what one token costs, in pico-dollars (10⁻¹² USD). A catalogue's "USD per million tokens" is
@@ -66,21 +68,9 @@ func (p Price) times(by, of Price) Price {
 	return Price(min(quotient, math.MaxInt64))
 }
 
-// Usage is what a provider says it will bill. Cached, written and audio tokens are inside Prompt;
-// reasoning and audio answer tokens are inside Completion (OpenAI API reference, CompletionUsage).
-type Usage struct {
-	Prompt      int64 `json:"promptTokens"`
-	Cached      int64 `json:"cachedTokens,omitempty"`
-	CacheWrite  int64 `json:"cacheWriteTokens,omitempty"`
-	AudioPrompt int64 `json:"audioPromptTokens,omitempty"`
-	Completion  int64 `json:"completionTokens"`
-	Reasoning   int64 `json:"reasoningTokens,omitempty"`
-	AudioAnswer int64 `json:"audioCompletionTokens,omitempty"`
-}
-
 // sane is u with every figure clamped into its bounds: providers have sent negative counts and more
 // cached tokens than prompt tokens, and neither may turn a charge into a credit.
-func (u Usage) sane() Usage {
+func sane(u domain.Usage) domain.Usage {
 	u.Prompt, u.Completion = max(u.Prompt, 0), max(u.Completion, 0)
 	u.Cached = min(max(u.Cached, 0), u.Prompt)
 	u.CacheWrite = min(max(u.CacheWrite, 0), u.Prompt-u.Cached)
@@ -91,8 +81,8 @@ func (u Usage) sane() Usage {
 
 // Cost is what usage costs at these rates, rounded up once to the nano-dollar. The products are summed
 // in 128 bits; a sum above MaxAmount is ErrAmount.
-func (r Rates) Cost(usage Usage) (Amount, error) {
-	u := usage.sane()
+func (r Rates) Cost(usage domain.Usage) (domain.Amount, error) {
+	u := sane(usage)
 	var sum picos
 	sum.add(u.Prompt-u.Cached-u.CacheWrite-u.AudioPrompt, r.Input)
 	sum.add(u.Cached, r.CachedInput)
@@ -105,9 +95,9 @@ func (r Rates) Cost(usage Usage) (Amount, error) {
 
 // Bound is the most that so many prompt and completion tokens can cost at these rates: every prompt
 // token at the dearest input price, since what the provider caches or writes is not ours to choose.
-func (r Rates) Bound(promptTokens, completionTokens int64) (Amount, error) {
+func (r Rates) Bound(promptTokens, completionTokens int64) (domain.Amount, error) {
 	if promptTokens < 0 || completionTokens < 0 {
-		return 0, fmt.Errorf("%w: negative token count", ErrAmount)
+		return 0, fmt.Errorf("%w: negative token count", domain.ErrAmount)
 	}
 	var sum picos
 	sum.add(promptTokens, max(r.Input, r.CachedInput, r.CacheWrite))
@@ -130,16 +120,20 @@ func (p *picos) add(tokens int64, price Price) {
 }
 
 // nanosUp divides by a thousand and rounds up, in favour of the budget's safety.
-func (p *picos) nanosUp() (Amount, error) {
+func (p *picos) nanosUp() (domain.Amount, error) {
 	if p.overflow || p.hi >= picosPerNano {
-		return 0, fmt.Errorf("%w: the cost is out of range", ErrAmount)
+		return 0, fmt.Errorf("%w: the cost is out of range", domain.ErrAmount)
 	}
 	quotient, remainder := bits.Div64(p.hi, p.lo, picosPerNano)
 	if remainder > 0 {
 		quotient++
 	}
-	if quotient > uint64(MaxAmount) {
-		return 0, fmt.Errorf("%w: the cost is above %s USD", ErrAmount, MaxAmount)
+	if quotient > uint64(domain.MaxAmount) {
+		return 0, fmt.Errorf("%w: the cost is above %s USD", domain.ErrAmount, domain.MaxAmount)
 	}
-	return Amount(quotient), nil
+	return domain.Amount(quotient), nil
+}
+
+func allDigits(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(c rune) bool { return c < '0' || c > '9' }) < 0
 }

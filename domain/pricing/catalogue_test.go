@@ -1,4 +1,4 @@
-package domain_test
+package pricing_test
 
 import (
 	"encoding/json"
@@ -12,9 +12,10 @@ import (
 	"pgregory.net/rapid"
 
 	. "github.com/budgetguard/budgetguard/domain"
+	. "github.com/budgetguard/budgetguard/domain/pricing"
 )
 
-const pricesFile = "../proxy/prices/prices.json"
+const pricesFile = "prices.json"
 
 func loadCatalogue(t *testing.T) *Catalogue {
 	t.Helper()
@@ -22,7 +23,7 @@ func loadCatalogue(t *testing.T) *Catalogue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := ParseCatalogue(data, "2026-11-22")
+	c, err := Parse(data, "2026-11-22")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func TestPriceChangesTakeEffectAtTheirDay(t *testing.T) {
 
 func parse(t *testing.T, text string) *Catalogue {
 	t.Helper()
-	c, err := ParseCatalogue([]byte(text), "test")
+	c, err := Parse([]byte(text), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
