@@ -59,6 +59,15 @@ type Balances interface {
 	Balances(ctx context.Context, tenant domain.TenantID, now time.Time) ([]domain.Balance, error)
 }
 
+// Allowances keeps what overruns taught about the bounds of each model's requests, for every gateway
+// and for the next process.
+type Allowances interface {
+	// Allowances lists what is known, by the id of the model's row in the catalogue.
+	Allowances(ctx context.Context) (map[string]pricing.Allowance, error)
+	// RaiseAllowance adds to what is known of a model; it is durable when it returns.
+	RaiseAllowance(ctx context.Context, model string, by pricing.Allowance) error
+}
+
 // Limiter admits requests at a rate.
 type Limiter interface {
 	// Admit takes one of the tenant's requests per minute if one is left.
@@ -67,14 +76,15 @@ type Limiter interface {
 
 // Deps are what a Server works with. All but Recorder are needed.
 type Deps struct {
-	Ledger    Ledger
-	Directory Directory
-	Balances  Balances
-	Limiter   Limiter
-	Prices    *pricing.Catalogue
-	Policy    *policy.Engine
-	Tokens    *tokens.Counter
-	Metrics   *Metrics
+	Ledger     Ledger
+	Directory  Directory
+	Balances   Balances
+	Allowances Allowances
+	Limiter    Limiter
+	Prices     *pricing.Catalogue
+	Policy     *policy.Engine
+	Tokens     *tokens.Counter
+	Metrics    *Metrics
 	// Recorder keeps how far each call came, for the next process; nil keeps nothing.
 	Recorder *flight.Recorder
 }

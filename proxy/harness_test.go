@@ -120,7 +120,8 @@ func startBehind(tb testing.TB, s setup, p *provider) *gateway {
 	cfg := g.configuration(tb, s, logger)
 	deps := proxy.Deps{
 		Ledger: g.ledger, Directory: &directory{store: g.store, ledger: g.ledger, most: s.most}, Balances: balances{g.store},
-		Limiter: ratelimit.New(g.redis, time.Now), Prices: catalogue(), Policy: engine, Tokens: counter(),
+		Allowances: g.store,
+		Limiter:    ratelimit.New(g.redis, time.Now), Prices: catalogue(), Policy: engine, Tokens: counter(),
 		Metrics: proxy.NewMetrics(g.registry),
 	}
 	if s.deps != nil {

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/domain/pricing"
@@ -21,6 +22,9 @@ type priced struct {
 	estimate domain.Estimate
 	bound    domain.Amount
 	tags     map[string]string
+	// What the bound is made of before overruns of earlier calls raise it: the prompt's tokens, the most
+	// one answer can have, and how many answers there are.
+	promptBound, cap, answers int64
 }
 
 // nearestNames is how many known models a refusal names.
@@ -86,23 +90,56 @@ func (x *exchange) price() error {
 	if err != nil {
 		return badRequest("model_not_priced", "service_tier", err.Error())
 	}
-	prompt := x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) + x.asked.PromptTokens
-	each := model.MaxOutput
-	// Zero is no cap: OpenAI refuses it, and others drop it and generate the model's maximum.
-	if most, given := x.asked.OutputCap(); given && most > 0 {
-		each = min(each, most)
+	allowance, err := x.s.allowed.of(x.r.Context(), model.ID)
+	if err != nil {
+		return unavailable(err)
 	}
-	completion := each * x.asked.Choices() // MaxOutput and the number of choices are far below 2³¹
-	bound, err := model.Bound(tier, prompt, completion, x.started)
+
+	x.priced.model, x.priced.tier = model, tier
+	x.priced.promptBound = x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) +
+		x.asked.PromptTokens
+	x.priced.cap, x.priced.answers = answerCap(x.asked, model), x.asked.Choices()
+	return x.hold(allowance)
+}
+
+// hold finds the most the priced request can cost, with what earlier overruns of its model taught.
+func (x *exchange) hold(a pricing.Allowance) error {
+	bound, estimate, err := x.priced.most(a, x.started)
 	switch {
 	case errors.Is(err, pricing.ErrPrice):
 		return badRequest("model_not_priced", "service_tier", err.Error())
 	case err != nil:
 		return badRequest("not_estimable", "", "the request could cost more than can be reserved")
 	}
-	x.priced.model, x.priced.tier, x.priced.bound = model, tier, bound
-	x.priced.estimate = domain.Estimate{PromptTokens: prompt, CompletionTokens: completion, Basis: basisOf(model.Encoding)}
+	x.priced.bound, x.priced.estimate = bound, estimate
 	return nil
+}
+
+// most is the bound of a priced request in money and in tokens, with an allowance.
+func (p priced) most(a pricing.Allowance, at time.Time) (domain.Amount, domain.Estimate, error) {
+	each := p.cap
+	if a.Uncapped {
+		each = max(each, p.model.MaxOutput)
+	}
+	estimate := domain.Estimate{
+		PromptTokens:     a.OnPrompt(p.promptBound),
+		CompletionTokens: (each + a.Answer) * p.answers, // both are far below 2³¹
+		Basis:            basisOf(p.model.Encoding),
+	}
+	bound, err := p.model.Bound(p.tier, estimate.PromptTokens, estimate.CompletionTokens, at)
+	if err != nil {
+		return 0, domain.Estimate{}, err
+	}
+	return a.OnCost(bound), estimate, nil
+}
+
+// answerCap is the most tokens that one answer can have. Zero is no cap: OpenAI refuses it, and others
+// drop it and generate the model's maximum.
+func answerCap(asked request.Request, model *pricing.Model) int64 {
+	if most, given := asked.OutputCap(); given && most > 0 {
+		return min(model.MaxOutput, most)
+	}
+	return model.MaxOutput
 }
 
 // billsByCall tells the models that search with every request, for a fee the catalogue has no place for

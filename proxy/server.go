@@ -25,6 +25,7 @@ type Server struct {
 	cfg     Config
 	client  *http.Client
 	known   *memory
+	allowed *allowances
 	log     *slog.Logger
 	cut     context.Context    //nolint:containedctx // ends calls that outlive the shutdown's deadline
 	stop    context.CancelFunc // of cut
@@ -43,8 +44,8 @@ func New(cfg Config, deps Deps) *Server {
 	}
 	cut, stop := context.WithCancel(context.Background())
 	return &Server{
-		Deps: deps, cfg: cfg, client: upstreamClient(), known: newMemory(cfg.Now, deps.Directory), log: cfg.Logger,
-		cut: cut, stop: stop,
+		Deps: deps, cfg: cfg, client: upstreamClient(), known: newMemory(cfg.Now, deps.Directory),
+		allowed: newAllowances(deps.Allowances, cfg.Now), log: cfg.Logger, cut: cut, stop: stop,
 	}
 }
 

@@ -36,9 +36,7 @@ func (x *exchange) settleMetered(m *sse.Meter) domain.Amount {
 	}
 	command.Charged, command.AnsweredTier = cost, tier
 	if cost > x.priced.bound {
-		x.s.Metrics.overran()
-		x.s.log.WarnContext(x.r.Context(), "overrun: the charge is above the reservation", slog.String("request_id", x.id),
-			slog.String("model", x.asked.Model), slog.String("reserved_usd", x.priced.bound.String()), slog.String("charged_usd", cost.String()))
+		x.overran(command.Usage, cost)
 	}
 	x.send(command)
 	return cost

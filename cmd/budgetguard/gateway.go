@@ -192,11 +192,12 @@ func (g *gateway) openProxy() (*proxy.Server, error) {
 		return nil, fmt.Errorf("load vocabularies: %w", err)
 	}
 	return proxy.New(g.cfg.proxy, proxy.Deps{
-		Ledger:    g.ledger,
-		Directory: &directory{store: g.store, ledger: g.ledger, limits: g.cfg.limits, most: g.cfg.autoTenants},
-		Balances:  g.registers,
-		Limiter:   ratelimit.New(g.redis, time.Now),
-		Prices:    prices, Policy: g.policy, Tokens: counter, Metrics: proxy.NewMetrics(g.cfg.registry),
+		Ledger:     g.ledger,
+		Directory:  &directory{store: g.store, ledger: g.ledger, limits: g.cfg.limits, most: g.cfg.autoTenants},
+		Balances:   g.registers,
+		Allowances: g.store,
+		Limiter:    ratelimit.New(g.redis, time.Now),
+		Prices:     prices, Policy: g.policy, Tokens: counter, Metrics: proxy.NewMetrics(g.cfg.registry),
 		Recorder: g.blackBox.recorder,
 	}), nil
 }
