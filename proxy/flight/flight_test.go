@@ -45,7 +45,7 @@ func newID() domain.ReservationID { return domain.ReservationID(uuid.NewString()
 func settled(id domain.ReservationID) domain.Settle {
 	return domain.Settle{
 		Reservation: id, Charged: 1234, Basis: domain.BasisProvider, AnsweredModel: "gpt-\"4\"\n", AnsweredTier: domain.TierDefault, Reason: "why",
-		Usage: domain.Usage{Prompt: 1, Cached: 2, CacheWrite: 3, AudioPrompt: 4, Completion: 5, Reasoning: 6, AudioAnswer: 7},
+		Usage: domain.Usage{Prompt: 1, Cached: 2, CacheWrite: 3, CacheWriteLong: 8, AudioPrompt: 4, Completion: 5, Reasoning: 6, AudioAnswer: 7},
 	}
 }
 
