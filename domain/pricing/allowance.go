@@ -112,5 +112,5 @@ func ceilDiv(n, by, of int64) int64 {
 	if remainder > 0 {
 		quotient++
 	}
-	return int64(min(quotient, math.MaxInt64)) //nolint:gosec // bounded just here
+	return int64(min(quotient, math.MaxInt64))
 }
