@@ -90,13 +90,14 @@ func (a *allowances) learn(model string, by pricing.Allowance) bool {
 func (x *exchange) overran(usage domain.Usage, charged domain.Amount) {
 	x.s.Metrics.overran()
 	model := x.priced.model.ID
+	d := x.priced.demand
 	lesson := pricing.Allowance{}.After(pricing.Overrun{
-		PromptBound: x.priced.promptBound, PromptBilled: usage.Prompt,
-		Cap: x.priced.cap, Answers: x.priced.answers, AnswersBilled: usage.Completion,
+		PromptBound: d.Prompt, PromptBilled: usage.Prompt,
+		Cap: d.Output + d.Predicted, Answers: d.Prompts * d.Answers, AnswersBilled: usage.Completion,
 	})
 
 	// Where more tokens do not explain the charge, the answer was billed at another price.
-	held, _, err := x.priced.most(lesson, x.started)
+	held, _, err := x.priced.most(lesson)
 	if err == nil {
 		lesson = lesson.AfterCost(held, charged)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/domain/pricing"
 	"github.com/budgetguard/budgetguard/proxy"
 )
 
@@ -39,9 +40,9 @@ func TestTheHoldIsTheDearestOutcome(t *testing.T) {
 		{"auto is the tier of the installation", "priority", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"auto",` + message, "priority", 10},
 		{"auto of the installation is the dearest", "auto", chatPath, `{"model":"o3","max_tokens":10,` + message, "auto", 10},
 		{"a named tier beats auto", "auto", chatPath, `{"model":"o3","max_tokens":10,"service_tier":"default",` + message, "default", 10},
-		{"a long prompt is dearer as a whole", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"prompt":` + ones(272_000) + `}`, "default", 10},
-		{"a long prompt at priority", "priority", completionPath, `{"model":"gpt-5.4","max_tokens":10,"service_tier":"priority","prompt":` + ones(272_000) + `}`, "priority", 10},
-		{"a long prompt at flex", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"service_tier":"flex","prompt":` + ones(272_000) + `}`, "flex", 10},
+		{"a long prompt is dearer as a whole", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"prompt":` + ones(272_001) + `}`, "default", 10},
+		{"a long prompt at priority", "priority", completionPath, `{"model":"gpt-5.4","max_tokens":10,"service_tier":"priority","prompt":` + ones(272_001) + `}`, "priority", 10},
+		{"a long prompt at flex", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"service_tier":"flex","prompt":` + ones(272_001) + `}`, "flex", 10},
 		{"just not a long prompt", "default", completionPath, `{"model":"gpt-5.4","max_tokens":10,"prompt":` + ones(271_000) + `}`, "default", 10},
 	} {
 		g := gateways[c.configured]
@@ -56,7 +57,9 @@ func TestTheHoldIsTheDearestOutcome(t *testing.T) {
 			t.Errorf("%s: held for %d tokens at %s, want %d at %s", c.rule, s.Estimate.CompletionTokens, s.Tier, c.completion, c.tier)
 		}
 		model, _ := catalogue().Model(s.Model)
-		want, err := model.Bound(c.tier, s.Estimate.PromptTokens, c.completion, s.ReservedAt)
+		want, err := model.Hold(pricing.Demand{
+			Tier: c.tier, Prompt: s.Estimate.PromptTokens, Output: c.completion, At: s.ReservedAt,
+		})
 		check(t, err)
 		if s.Reserved != want || s.Charged > s.Reserved || s.Usage.Prompt > s.Estimate.PromptTokens {
 			t.Errorf("%s: held %s, want %s; charged %s", c.rule, s.Reserved, want, s.Charged)

@@ -6,8 +6,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strings"
-	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/domain/pricing"
@@ -22,9 +20,8 @@ type priced struct {
 	estimate domain.Estimate
 	bound    domain.Amount
 	tags     map[string]string
-	// What the bound is made of before overruns of earlier calls raise it: the prompt's tokens, the most
-	// one answer can have, and how many answers there are.
-	promptBound, cap, answers int64
+	// demand is what the bound is made of, before overruns of earlier calls raise it.
+	demand pricing.Demand
 }
 
 // nearestNames is how many known models a refusal names.
@@ -80,8 +77,9 @@ func (x *exchange) price() error {
 		p.nearest = x.s.Prices.Nearest(x.asked.Model, nearestNames)
 		return p
 	}
-	if billsByCall(model.ID) {
-		return badRequest("not_estimable", "model", fmt.Sprintf("the model %s bills each search it makes, beside its tokens", model.ID))
+	if model.BillsByCall {
+		return badRequest("not_estimable", "model", fmt.Sprintf("the model %s bills calls of its own beside its tokens, "+
+			"which cannot be bounded; choose a model without them", model.ID))
 	}
 	if model.MaxOutput <= 0 {
 		return badRequest("model_not_priced", "model", fmt.Sprintf("the model %s has no completions to price", model.ID))
@@ -96,15 +94,19 @@ func (x *exchange) price() error {
 	}
 
 	x.priced.model, x.priced.tier = model, tier
-	x.priced.promptBound = x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) +
-		x.asked.PromptTokens
-	x.priced.cap, x.priced.answers = answerCap(x.asked, model), x.asked.Choices()
+	x.priced.demand = pricing.Demand{
+		Tier: tier, At: x.started,
+		Prompt: x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) +
+			x.asked.PromptTokens,
+		Output:  model.MaxAnswer(x.asked.MaxTokens, x.asked.MaxCompletionTokens),
+		Prompts: x.asked.Prompts, Answers: max(x.asked.N, x.asked.BestOf),
+	}
 	return x.hold(allowance)
 }
 
 // hold finds the most the priced request can cost, with what earlier overruns of its model taught.
 func (x *exchange) hold(a pricing.Allowance) error {
-	bound, estimate, err := x.priced.most(a, x.started)
+	bound, estimate, err := x.priced.most(a)
 	switch {
 	case errors.Is(err, pricing.ErrPrice):
 		return badRequest("model_not_priced", "service_tier", err.Error())
@@ -116,35 +118,23 @@ func (x *exchange) hold(a pricing.Allowance) error {
 }
 
 // most is the bound of a priced request in money and in tokens, with an allowance.
-func (p priced) most(a pricing.Allowance, at time.Time) (domain.Amount, domain.Estimate, error) {
-	each := p.cap
+func (p priced) most(a pricing.Allowance) (domain.Amount, domain.Estimate, error) {
+	d := p.demand
+	d.Prompt = a.OnPrompt(d.Prompt)
 	if a.Uncapped {
-		each = max(each, p.model.MaxOutput)
+		d.Output = max(d.Output, p.model.MaxAnswer(nil, nil))
 	}
-	estimate := domain.Estimate{
-		PromptTokens:     a.OnPrompt(p.promptBound),
-		CompletionTokens: (each + a.Answer) * p.answers, // both are far below 2³¹
-		Basis:            basisOf(p.model.Encoding),
-	}
-	bound, err := p.model.Bound(p.tier, estimate.PromptTokens, estimate.CompletionTokens, at)
+	d.Output += a.Answer
+	held, err := p.model.Hold(d)
 	if err != nil {
 		return 0, domain.Estimate{}, err
 	}
-	return a.OnCost(bound), estimate, nil
+	return a.OnCost(held), domain.Estimate{
+		PromptTokens:     d.Prompt,
+		CompletionTokens: (d.Output + d.Predicted) * d.Prompts * d.Answers, // Hold checked that it is no overflow
+		Basis:            basisOf(p.model.Encoding),
+	}, nil
 }
-
-// answerCap is the most tokens that one answer can have. Zero is no cap: OpenAI refuses it, and others
-// drop it and generate the model's maximum.
-func answerCap(asked request.Request, model *pricing.Model) int64 {
-	if most, given := asked.OutputCap(); given && most > 0 {
-		return min(model.MaxOutput, most)
-	}
-	return model.MaxOutput
-}
-
-// billsByCall tells the models that search with every request, for a fee the catalogue has no place for
-// (OpenAI pricing, "web search": *-search-preview and *-search-api).
-func billsByCall(id string) bool { return strings.Contains(id, "-search-") }
 
 // basisOf names how prompt tokens were bounded.
 func basisOf(encoding string) string {

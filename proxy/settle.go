@@ -80,9 +80,10 @@ func (x *exchange) cost(m *sse.Meter, usage domain.Usage) (domain.Amount, domain
 			tier = answered
 		}
 	}
-	cost, err := model.Cost(tier, usage, x.started)
+	ended := x.s.cfg.Now()
+	cost, err := model.Cost(tier, usage, x.started, ended)
 	if errors.Is(err, pricing.ErrPrice) { // the model that answered has no price there: the one asked for may
-		cost, err = x.priced.model.Cost(tier, usage, x.started)
+		cost, err = x.priced.model.Cost(tier, usage, x.started, ended)
 	}
 	return cost, tier, err
 }

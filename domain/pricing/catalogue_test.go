@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	. "github.com/budgetguard/budgetguard/domain"
 	. "github.com/budgetguard/budgetguard/domain/pricing"
 )
@@ -96,7 +94,7 @@ func TestSeedRowsOverrideAModelAndItsAliases(t *testing.T) {
 			t.Errorf("%s costs %+v; want %v", name, got, want)
 		}
 	}
-	cost, err := model(t, c, "gpt-3.5-turbo").Cost(TierDefault, Usage{Prompt: 1000, Completion: 1000}, november)
+	cost, err := model(t, c, "gpt-3.5-turbo").Cost(TierDefault, Usage{Prompt: 1000, Completion: 1000}, november, november)
 	if err != nil || cost != usd("0.003") {
 		t.Errorf("1K in, 1K out of gpt-3.5-turbo cost %s, %v; want 0.003", cost, err)
 	}
@@ -106,10 +104,10 @@ func TestTiersHaveTheirOwnPricesAndAutoCostsTheDearest(t *testing.T) {
 	t.Parallel()
 	m := model(t, loadCatalogue(t), "gpt-5.4")
 	for tier, want := range map[Tier]Rates{
-		TierDefault:  {Input: 2_500_000, CachedInput: 250_000, CacheWrite: 2_500_000, Output: 15_000_000, AudioInput: 2_500_000, AudioOutput: 15_000_000},
-		TierFlex:     {Input: 1_250_000, CachedInput: 130_000, CacheWrite: 1_250_000, Output: 7_500_000, AudioInput: 1_250_000, AudioOutput: 7_500_000},
-		TierPriority: {Input: 5_000_000, CachedInput: 500_000, CacheWrite: 5_000_000, Output: 30_000_000, AudioInput: 5_000_000, AudioOutput: 30_000_000},
-		TierAuto:     {Input: 5_000_000, CachedInput: 500_000, CacheWrite: 5_000_000, Output: 30_000_000, AudioInput: 5_000_000, AudioOutput: 30_000_000},
+		TierDefault:  {Input: 2_500_000, CachedInput: 250_000, CacheWrite: 2_500_000, CacheWriteLong: 2_500_000, Output: 15_000_000, AudioInput: 2_500_000, AudioOutput: 15_000_000},
+		TierFlex:     {Input: 1_250_000, CachedInput: 130_000, CacheWrite: 1_250_000, CacheWriteLong: 1_250_000, Output: 7_500_000, AudioInput: 1_250_000, AudioOutput: 7_500_000},
+		TierPriority: {Input: 5_000_000, CachedInput: 500_000, CacheWrite: 5_000_000, CacheWriteLong: 5_000_000, Output: 30_000_000, AudioInput: 5_000_000, AudioOutput: 30_000_000},
+		TierAuto:     {Input: 5_000_000, CachedInput: 500_000, CacheWrite: 5_000_000, CacheWriteLong: 5_000_000, Output: 30_000_000, AudioInput: 5_000_000, AudioOutput: 30_000_000},
 	} {
 		if got := rates(t, m, tier, 1000, november); got != want {
 			t.Errorf("%s: got %+v; want %+v", tier, got, want)
@@ -121,11 +119,11 @@ func TestTiersHaveTheirOwnPricesAndAutoCostsTheDearest(t *testing.T) {
 		if _, err := gpt4.Rates(tier, 0, november); !errors.Is(err, ErrPrice) {
 			t.Errorf("tier %q: got %v; want ErrPrice", tier, err)
 		}
-		if _, err := gpt4.Cost(tier, Usage{}, november); !errors.Is(err, ErrPrice) {
+		if _, err := gpt4.Cost(tier, Usage{}, november, november); !errors.Is(err, ErrPrice) {
 			t.Errorf("cost at tier %q: got %v; want ErrPrice", tier, err)
 		}
-		if _, err := gpt4.Bound(tier, 1, 1, november); !errors.Is(err, ErrPrice) {
-			t.Errorf("bound at tier %q: got %v; want ErrPrice", tier, err)
+		if _, err := gpt4.Hold(Demand{Tier: tier, Prompt: 1, Output: 1, At: november}); !errors.Is(err, ErrPrice) {
+			t.Errorf("hold at tier %q: got %v; want ErrPrice", tier, err)
 		}
 	}
 }
@@ -134,6 +132,7 @@ func TestParseTierKnowsEveryNameOfATierAndNoOther(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Tier{
 		"auto": TierAuto, "default": TierDefault, "standard": TierDefault, "flex": TierFlex, "priority": TierPriority, "fast": TierPriority,
+		"on_demand": TierDefault,
 	} {
 		if got, err := ParseTier(text); err != nil || got != want {
 			t.Errorf("%q = %q, %v; want %q", text, got, err, want)
@@ -158,9 +157,15 @@ func TestLongContextPricesTheWholePromptFromTheThresholdOn(t *testing.T) {
 	if got := rates(t, m, TierFlex, threshold, november).Output; got != 11_250_000 {
 		t.Errorf("flex has its own long price: got %d", got)
 	}
-	cost, err := m.Cost(TierDefault, Usage{Prompt: threshold, Completion: 1000}, november)
-	if want := Amount(threshold*5_000 + 1000*22_500); err != nil || cost != want {
-		t.Errorf("cost at the threshold = %s, %v; want %s", cost, err, want)
+	// The row's rule is "> threshold": a prompt of exactly that is billed at the short rates.
+	for prompt, want := range map[int64]Amount{
+		threshold:     threshold*2_500 + 1000*15_000,
+		threshold + 1: (threshold+1)*5_000 + 1000*22_500,
+	} {
+		cost, err := m.Cost(TierDefault, Usage{Prompt: prompt, Completion: 1000}, november, november)
+		if err != nil || cost != want {
+			t.Errorf("%d tokens cost %s, %v; want %s", prompt, cost, err, want)
+		}
 	}
 }
 
@@ -170,7 +175,7 @@ func TestPriceChangesTakeEffectAtTheirDay(t *testing.T) {
 	newYear := time.Date(2027, time.January, 1, 0, 0, 0, 0, time.UTC)
 	before := rates(t, m, TierDefault, 0, newYear.Add(-time.Nanosecond))
 	after := rates(t, m, TierDefault, 0, newYear)
-	if want := (Rates{Input: 1_500_000, CachedInput: 150_000, CacheWrite: 1_500_000, Output: 7_500_000, AudioInput: 1_500_000, AudioOutput: 7_500_000}); after != want || before == want {
+	if want := (Rates{Input: 1_500_000, CachedInput: 150_000, CacheWrite: 1_500_000, CacheWriteLong: 1_500_000, Output: 7_500_000, AudioInput: 1_500_000, AudioOutput: 7_500_000}); after != want || before == want {
 		t.Errorf("before %+v, after %+v; want a change to %+v", before, after, want)
 	}
 	unsorted := parse(t, `{"models":[{"id":"m","input":1,"output":1,"price_changes":[
@@ -187,47 +192,6 @@ func parse(t *testing.T, text string) *Catalogue {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// Text is all that can be estimated: a request with audio is refused before it is priced, so usage with
-// audio tokens is outside what Bound promises.
-func TestBoundIsNeverBelowTheCostOfTextWithinIt(t *testing.T) {
-	t.Parallel()
-	c := loadCatalogue(t)
-	names := c.Names()
-	rapid.Check(t, func(t *rapid.T) {
-		m, _ := c.Model(rapid.SampledFrom(names).Draw(t, "model"))
-		tier := rapid.SampledFrom([]Tier{TierDefault, TierFlex, TierPriority, TierAuto}).Draw(t, "tier")
-		at := november.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "days")) * 24 * time.Hour)
-		count := rapid.OneOf(rapid.Int64Range(0, 100), rapid.Int64Range(271_990, 272_010), rapid.Int64Range(0, 2_000_000))
-		prompt, completion := count.Draw(t, "promptBound"), count.Draw(t, "completionBound")
-		bound, err := m.Bound(tier, prompt, completion, at)
-		if errors.Is(err, ErrPrice) {
-			return
-		}
-		u := drawUsage(t, count)
-		u.Prompt, u.Completion = min(u.Prompt, prompt), min(u.Completion, completion)
-		u.AudioPrompt, u.AudioAnswer = 0, 0
-		cost, costErr := m.Cost(tier, u, at)
-		if err != nil || costErr != nil || cost > bound {
-			t.Fatalf("%s: cost of %+v = %s, %v; bound %s, %v", m.ID, u, cost, costErr, bound, err)
-		}
-	})
-}
-
-func TestBoundOutOfRangeIsRefused(t *testing.T) {
-	t.Parallel()
-	m := model(t, loadCatalogue(t), "gpt-5.4")
-	for _, tokens := range [][2]int64{{-1, 1}, {1, -1}, {1 << 62, 1}, {1, 1 << 62}} {
-		if got, err := m.Bound(TierDefault, tokens[0], tokens[1], november); !errors.Is(err, ErrAmount) {
-			t.Errorf("%v: got %s, %v; want ErrAmount", tokens, got, err)
-		}
-	}
-	// The long price alone can leave the range.
-	dear := parse(t, `{"models":[{"id":"m","input":1,"output":1,"long_context":{"threshold_input_tokens":10,"input":9000000000,"output":1}}]}`)
-	if _, err := model(t, dear, "m").Bound(TierDefault, 1_000_000_000_000, 0, november); !errors.Is(err, ErrAmount) {
-		t.Errorf("got %v; want ErrAmount", err)
-	}
 }
 
 func TestNearestNamesTheModelThatWasMeant(t *testing.T) {

@@ -17,6 +17,8 @@ type Price int64
 const (
 	pricePlaces  = 6
 	picosPerNano = 1000
+	// tokensMax bounds each figure of a usage, so that sums of them stay in int64.
+	tokensMax = 1 << 60
 )
 
 // parsePrice reads dollars per million tokens, exactly: at most six places, not negative.
@@ -36,19 +38,42 @@ func parsePrice(s string) (Price, error) {
 // Rates are the prices of one model at one service tier and prompt length, with every gap of the
 // catalogue filled: no cached discount means the input price, no write surcharge too.
 type Rates struct {
-	Input, CachedInput, CacheWrite, Output, AudioInput, AudioOutput Price
+	Input, CachedInput, CacheWrite, CacheWriteLong, Output, AudioInput, AudioOutput Price
 }
 
-// each applies a function to every price.
-func (r Rates) each(f func(Price) Price) Rates {
+// with applies a function to every price of two rates.
+func (r Rates) with(other Rates, f func(a, b Price) Price) Rates {
 	return Rates{
-		Input: f(r.Input), CachedInput: f(r.CachedInput), CacheWrite: f(r.CacheWrite), Output: f(r.Output),
-		AudioInput: f(r.AudioInput), AudioOutput: f(r.AudioOutput),
+		Input:          f(r.Input, other.Input),
+		CachedInput:    f(r.CachedInput, other.CachedInput),
+		CacheWrite:     f(r.CacheWrite, other.CacheWrite),
+		CacheWriteLong: f(r.CacheWriteLong, other.CacheWriteLong),
+		Output:         f(r.Output, other.Output),
+		AudioInput:     f(r.AudioInput, other.AudioInput),
+		AudioOutput:    f(r.AudioOutput, other.AudioOutput),
 	}
 }
 
 func (r Rates) raised(percent int64) Rates {
-	return r.each(func(p Price) Price { return p.times(100+Price(percent), 100) })
+	return r.with(r, func(p, _ Price) Price { return p.times(100+Price(percent), 100) })
+}
+
+// dearer is the larger price of each kind: what "auto" could be billed at.
+func (r Rates) dearer(other Rates) Rates {
+	return r.with(other, func(a, b Price) Price { return max(a, b) })
+}
+
+// scaled is r×by÷of, price by price and rounded up.
+func (r Rates) scaled(by, of Rates) Rates {
+	return Rates{
+		Input:          r.Input.times(by.Input, of.Input),
+		CachedInput:    r.CachedInput.times(by.CachedInput, of.CachedInput),
+		CacheWrite:     r.CacheWrite.times(by.CacheWrite, of.CacheWrite),
+		CacheWriteLong: r.CacheWriteLong.times(by.CacheWriteLong, of.CacheWriteLong),
+		Output:         r.Output.times(by.Output, of.Output),
+		AudioInput:     r.AudioInput.times(by.AudioInput, of.AudioInput),
+		AudioOutput:    r.AudioOutput.times(by.AudioOutput, of.AudioOutput),
+	}
 }
 
 // times is p×by÷of, rounded up. A catalogue's prices are so far below the bounds of int64 (parsePrice
@@ -68,40 +93,32 @@ func (p Price) times(by, of Price) Price {
 	return Price(min(quotient, math.MaxInt64))
 }
 
-// sane is u with every figure clamped into its bounds: providers have sent negative counts and more
-// cached tokens than prompt tokens, and neither may turn a charge into a credit.
-func sane(u domain.Usage) domain.Usage {
-	u.Prompt, u.Completion = max(u.Prompt, 0), max(u.Completion, 0)
-	u.Cached = min(max(u.Cached, 0), u.Prompt)
-	u.CacheWrite = min(max(u.CacheWrite, 0), u.Prompt-u.Cached)
-	u.AudioPrompt = min(max(u.AudioPrompt, 0), u.Prompt-u.Cached-u.CacheWrite)
-	u.AudioAnswer = min(max(u.AudioAnswer, 0), u.Completion)
-	return u
-}
-
 // Cost is what usage costs at these rates, rounded up once to the nano-dollar. The products are summed
-// in 128 bits; a sum above MaxAmount is ErrAmount.
-func (r Rates) Cost(usage domain.Usage) (domain.Amount, error) {
-	u := sane(usage)
-	var sum picos
-	sum.add(u.Prompt-u.Cached-u.CacheWrite-u.AudioPrompt, r.Input)
-	sum.add(u.Cached, r.CachedInput)
-	sum.add(u.CacheWrite, r.CacheWrite)
-	sum.add(u.AudioPrompt, r.AudioInput)
-	sum.add(u.Completion-u.AudioAnswer, r.Output)
-	sum.add(u.AudioAnswer, r.AudioOutput)
-	return sum.nanosUp()
-}
-
-// Bound is the most that so many prompt and completion tokens can cost at these rates: every prompt
-// token at the dearest input price, since what the provider caches or writes is not ours to choose.
-func (r Rates) Bound(promptTokens, completionTokens int64) (domain.Amount, error) {
-	if promptTokens < 0 || completionTokens < 0 {
-		return 0, fmt.Errorf("%w: negative token count", domain.ErrAmount)
+// in 128 bits; a sum above domain.MaxAmount is domain.ErrAmount.
+//
+// Every part is billed at its price, and what is left of its whole at the plain one. Negative figures,
+// which providers have sent, are nothing; parts that together are larger than their whole leave nothing
+// of it, and are billed all the same.
+func (r Rates) Cost(u domain.Usage) (domain.Amount, error) {
+	prompt, completion := max(u.Prompt, 0), max(u.Completion, 0)
+	cached, audio := max(u.Cached, 0), max(u.AudioPrompt, 0)
+	long := max(u.CacheWriteLong, 0)
+	write := max(u.CacheWrite, long)
+	spoken := max(u.AudioAnswer, 0)
+	for _, tokens := range [...]int64{prompt, cached, audio, write, completion, spoken} {
+		if tokens > tokensMax {
+			return 0, fmt.Errorf("%w: %d tokens are more than any call has", domain.ErrAmount, tokens)
+		}
 	}
+
 	var sum picos
-	sum.add(promptTokens, max(r.Input, r.CachedInput, r.CacheWrite))
-	sum.add(completionTokens, r.Output)
+	sum.add(max(prompt-cached-write-audio, 0), r.Input)
+	sum.add(cached, r.CachedInput)
+	sum.add(write-long, r.CacheWrite)
+	sum.add(long, r.CacheWriteLong)
+	sum.add(audio, r.AudioInput)
+	sum.add(max(completion-spoken, 0), r.Output)
+	sum.add(spoken, r.AudioOutput)
 	return sum.nanosUp()
 }
 

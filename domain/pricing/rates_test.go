@@ -14,7 +14,7 @@ import (
 
 func TestCostIsRoundedUpOnceToTheNanoDollar(t *testing.T) {
 	t.Parallel()
-	rates := Rates{Input: 1, CachedInput: 1, CacheWrite: 1, Output: 1, AudioInput: 1, AudioOutput: 1}
+	rates := Rates{Input: 1, CachedInput: 1, CacheWrite: 1, Output: 1, AudioInput: 1, AudioOutput: 1, CacheWriteLong: 1}
 	for _, c := range []struct {
 		rule  string
 		usage Usage
@@ -41,7 +41,23 @@ func TestCostTakesEachTokenOnceAtItsKindsPrice(t *testing.T) {
 	}
 }
 
-func TestCostNeverTurnsAbsurdUsageIntoACredit(t *testing.T) {
+func TestWritesToALongerCacheHaveAPriceOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	rates := Rates{Input: 3_000_000, CacheWrite: 3_750_000, CacheWriteLong: 6_000_000, Output: 15_000_000}
+	for _, c := range []struct {
+		usage Usage
+		want  Amount
+	}{
+		{Usage{Prompt: 100, CacheWrite: 50, CacheWriteLong: 20}, 50*3000 + 30*3750 + 20*6000},
+		{Usage{Prompt: 100, CacheWriteLong: 20}, 80*3000 + 20*6000}, // a report that names the part only
+	} {
+		if got, err := rates.Cost(c.usage); err != nil || got != c.want {
+			t.Errorf("%+v: got %d, %v; want %d", c.usage, got, err, c.want)
+		}
+	}
+}
+
+func TestCostNeverTurnsAbsurdUsageIntoACreditAndLosesNoPart(t *testing.T) {
 	t.Parallel()
 	rates := Rates{Input: 1_000_000, CachedInput: 100_000, CacheWrite: 1_000_000, Output: 2_000_000, AudioInput: 1_000_000, AudioOutput: 2_000_000}
 	for _, c := range []struct {
@@ -49,10 +65,10 @@ func TestCostNeverTurnsAbsurdUsageIntoACredit(t *testing.T) {
 		usage Usage
 		want  Amount
 	}{
-		{"negative counts are none", Usage{Prompt: -5, Completion: -7, Cached: -1, CacheWrite: -1, AudioPrompt: -1, AudioAnswer: -1}, 0},
-		{"more cached than prompt is all cached", Usage{Prompt: 10, Cached: 1_000_000}, 1000},
-		{"cached and written together stay within the prompt", Usage{Prompt: 10, Cached: 6, CacheWrite: 9, AudioPrompt: 9}, 6*100 + 4*1000},
-		{"more audio than answer is all audio", Usage{Completion: 3, AudioAnswer: 8}, 6000},
+		{"negative counts are none", Usage{Prompt: -5, Completion: -7, Cached: -1, CacheWrite: -1, AudioPrompt: -1, AudioAnswer: -1, CacheWriteLong: -1}, 0},
+		{"more cached than prompt is billed as cached", Usage{Prompt: 10, Cached: 1_000_000}, 1_000_000 * 100},
+		{"parts that are larger than their whole are all billed", Usage{Prompt: 10, Cached: 6, CacheWrite: 9, AudioPrompt: 9}, 6*100 + 9*1000 + 9*1000},
+		{"more audio than answer is billed as audio", Usage{Completion: 3, AudioAnswer: 8}, 16_000},
 	} {
 		if got, err := rates.Cost(c.usage); err != nil || got != c.want {
 			t.Errorf("%s: got %d, %v; want %d", c.rule, got, err, c.want)
@@ -78,11 +94,6 @@ func TestCostOutOfRangeIsRefused(t *testing.T) {
 	if got, err := (Rates{Input: 1_000_000}).Cost(Usage{Prompt: 1_000_000_000_000_000}); err != nil || got != MaxAmount {
 		t.Errorf("the largest amount itself: got %s, %v", got, err)
 	}
-	for _, tokens := range [][2]int64{{-1, 0}, {0, -1}} {
-		if _, err := (Rates{}).Bound(tokens[0], tokens[1]); !errors.Is(err, ErrAmount) {
-			t.Errorf("Bound%v: got %v; want ErrAmount", tokens, err)
-		}
-	}
 }
 
 // tokenCount draws counts with weight on small and on huge ones.
@@ -100,11 +111,18 @@ func TestCostAgreesWithBigIntegers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := Rates{
 			Input: price().Draw(t, "input"), CachedInput: price().Draw(t, "cached"), CacheWrite: price().Draw(t, "write"),
-			Output: price().Draw(t, "output"), AudioInput: price().Draw(t, "audioIn"), AudioOutput: price().Draw(t, "audioOut"),
+			CacheWriteLong: price().Draw(t, "writeLong"),
+			Output:         price().Draw(t, "output"), AudioInput: price().Draw(t, "audioIn"), AudioOutput: price().Draw(t, "audioOut"),
 		}
 		u := drawUsage(t, tokenCount())
 		want := bigCost(r, u)
 		got, err := r.Cost(u)
+		if tooMany(u) {
+			if !errors.Is(err, ErrAmount) {
+				t.Fatalf("%+v gave %d, %v", u, got, err)
+			}
+			return
+		}
 		if want.Cmp(big.NewInt(int64(MaxAmount))) > 0 {
 			if !errors.Is(err, ErrAmount) {
 				t.Fatalf("cost %s is out of range but gave %d, %v", want, got, err)
@@ -121,27 +139,42 @@ func drawUsage(t *rapid.T, count *rapid.Generator[int64]) Usage {
 	return Usage{
 		Prompt: count.Draw(t, "prompt"), Cached: count.Draw(t, "cachedTokens"), CacheWrite: count.Draw(t, "writeTokens"),
 		AudioPrompt: count.Draw(t, "audioPrompt"), Completion: count.Draw(t, "completion"), AudioAnswer: count.Draw(t, "audioAnswer"),
-		Reasoning: count.Draw(t, "reasoning"),
+		Reasoning: count.Draw(t, "reasoning"), CacheWriteLong: count.Draw(t, "writeLongTokens"),
 	}
 }
 
-// bigCost is the rule in other words: spend each prompt token as cached, then written, then audio, then plain.
+// tooMany reports whether a figure is above what any call has.
+func tooMany(u Usage) bool {
+	return max(u.Prompt, u.Cached, u.CacheWrite, u.CacheWriteLong, u.AudioPrompt, u.Completion, u.AudioAnswer) > 1<<60
+}
+
+// bigCost is the rule in other words: every part at its price, and the rest of its whole at the plain one.
 func bigCost(r Rates, u Usage) *big.Int {
-	picos := new(big.Int)
-	spend := func(left *int64, want int64, p Price) {
-		n := max(0, min(*left, want))
-		*left -= n
+	picos, positive := new(big.Int), func(n int64) int64 { return max(n, 0) }
+	bill := func(n int64, p Price) {
 		picos.Add(picos, new(big.Int).Mul(big.NewInt(n), big.NewInt(int64(p))))
 	}
-	prompt, completion := max(0, u.Prompt), max(0, u.Completion)
-	spend(&prompt, u.Cached, r.CachedInput)
-	spend(&prompt, u.CacheWrite, r.CacheWrite)
-	spend(&prompt, u.AudioPrompt, r.AudioInput)
-	spend(&prompt, prompt, r.Input)
-	spend(&completion, u.AudioAnswer, r.AudioOutput)
-	spend(&completion, completion, r.Output)
-	nanos, rest := new(big.Int).QuoRem(picos, big.NewInt(1000), new(big.Int))
-	if rest.Sign() > 0 {
+	rest := func(whole int64, parts ...int64) int64 {
+		left := big.NewInt(positive(whole))
+		for _, part := range parts {
+			left.Sub(left, big.NewInt(positive(part)))
+		}
+		if left.Sign() < 0 {
+			return 0
+		}
+		return left.Int64()
+	}
+	long := positive(u.CacheWriteLong)
+	write := max(positive(u.CacheWrite), long)
+	bill(positive(u.Cached), r.CachedInput)
+	bill(long, r.CacheWriteLong)
+	bill(write-long, r.CacheWrite)
+	bill(positive(u.AudioPrompt), r.AudioInput)
+	bill(rest(u.Prompt, u.Cached, write, u.AudioPrompt), r.Input)
+	bill(positive(u.AudioAnswer), r.AudioOutput)
+	bill(rest(u.Completion, u.AudioAnswer), r.Output)
+	nanos, remainder := new(big.Int).QuoRem(picos, big.NewInt(1000), new(big.Int))
+	if remainder.Sign() > 0 {
 		nanos.Add(nanos, big.NewInt(1))
 	}
 	return nanos

@@ -3,6 +3,7 @@ package mockupstream
 import (
 	"math"
 	"math/big"
+	"strings"
 	"time"
 )
 
@@ -21,14 +22,17 @@ const picoPerNano = 1000
 // nano-dollars, rounded up once.
 func (m *model) cost(now time.Time, asked string, prompt, completion int64) (nano int64, served string) {
 	s := m.at(now)
-	long := s.threshold > 0 && prompt >= s.threshold
+	long := s.threshold > 0 && (prompt > s.threshold || s.inclusive && prompt == s.threshold)
 	t, served := s.standard, tierDefault
 	if special := s.special(asked); special != nil && (!long || special.long != nil) {
 		t, served = *special, asked
 	}
 	r := t.short
-	if long {
+	switch {
+	case long:
 		r = *t.long
+	case served == tierDefault && s.offPeak != nil && !s.offPeak.peak(now):
+		r = s.offPeak.rates
 	}
 	return ceilNano(r, prompt, completion), served
 }
@@ -53,4 +57,20 @@ func ceilNano(r rates, prompt, completion int64) int64 {
 		return math.MaxInt64
 	}
 	return sum.Int64()
+}
+
+// offPeak are the rates outside some hours of the day, in UTC.
+type offPeak struct {
+	rates rates
+	peaks []string // "01:00-04:00", the end not included
+}
+
+func (o *offPeak) peak(now time.Time) bool {
+	clock := now.UTC().Format("15:04")
+	for _, span := range o.peaks {
+		if from, to, ok := strings.Cut(span, "-"); ok && from <= clock && clock < to {
+			return true
+		}
+	}
+	return false
 }

@@ -35,7 +35,7 @@
 // On arrival, in full, before its answer is held, delayed or cut: a client that leaves does not make it cheaper. What
 // is refused (4xx) or met by an injected error bills nothing. service_tier priority and flex are priced where the
 // catalogue has a price for this request at that tier; everything else is served and priced as default, and the
-// response's service_tier says which it was. A prompt at or above a model's long-context threshold is priced at
+// response's service_tier says which it was. A prompt above a model's long-context threshold (by the row's rule) is priced at
 // those rates as a whole.
 //
 // # Wrong usage

@@ -25,7 +25,7 @@ const (
 // rates are prices in pico-dollars per token.
 type rates struct{ input, output int64 }
 
-// tier is the price of one service tier: flat, or with other rates from the threshold on.
+// tier is the price of one service tier: flat, or with other rates for long prompts.
 type tier struct {
 	short rates
 	long  *rates
@@ -34,7 +34,9 @@ type tier struct {
 // sheet is all prices of one model from an instant on.
 type sheet struct {
 	from      time.Time
-	threshold int64 // prompt tokens from which the long rates hold; 0 = flat
+	threshold int64 // prompt tokens above which the long rates hold; 0 = flat
+	inclusive bool  // they hold at the threshold too
+	offPeak   *offPeak
 	standard  tier
 	flex      *tier
 	priority  *tier
@@ -84,7 +86,8 @@ type tierJSON struct {
 	ratesJSON
 	LongContext *struct {
 		ratesJSON
-		Threshold int64 `json:"threshold_input_tokens"`
+		Threshold int64  `json:"threshold_input_tokens"`
+		Rule      string `json:"rule"`
 	} `json:"long_context"`
 }
 
@@ -96,6 +99,10 @@ type rowJSON struct {
 	Flex      *tierJSON                    `json:"flex"`
 	Priority  *tierJSON                    `json:"priority"`
 	Changes   []map[string]json.RawMessage `json:"price_changes"`
+	OffPeak   *struct {
+		ratesJSON
+		PeakHours []string `json:"peak_hours_utc"`
+	} `json:"off_peak"`
 }
 
 // readPrices builds the catalogue. A seed row replaces every price of the model it names, and so of that model's
@@ -242,6 +249,14 @@ func (row rowJSON) sheet() (sheet, error) {
 		if s.threshold = row.LongContext.Threshold; s.threshold <= 0 {
 			return s, fmt.Errorf("long_context has no threshold_input_tokens")
 		}
+		s.inclusive = !strings.Contains(row.LongContext.Rule, "> threshold")
+	}
+	if row.OffPeak != nil {
+		cheap, err := row.OffPeak.read()
+		if err != nil {
+			return s, fmt.Errorf("off_peak: %w", err)
+		}
+		s.offPeak = &offPeak{cheap, row.OffPeak.PeakHours}
 	}
 	if s.flex, err = row.Flex.option(); err != nil {
 		return s, fmt.Errorf("flex: %w", err)
