@@ -143,7 +143,7 @@ func (x *exchange) reserve() error {
 func (x *exchange) request() domain.Request {
 	r := domain.Request{
 		Reservation: x.held.reservation, RequestID: x.id, Route: string(x.route), Provider: x.priced.model.Provider,
-		Model: x.asked.Model, Tier: x.priced.tier, KeyID: x.who.key, Tags: x.priced.tags, Stream: x.asked.Stream,
+		Model: x.asked.Model, Tier: x.priced.demand.Tier, KeyID: x.who.key, Tags: x.priced.tags, Stream: x.asked.Stream,
 		Estimate: x.priced.estimate, Prices: x.s.Prices.Version(), Policy: x.held.revision, Gateway: x.s.cfg.Gateway,
 	}
 	if x.attempt != "" {

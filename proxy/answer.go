@@ -63,7 +63,7 @@ func (x *exchange) conclude(status int, whole []byte, metered bool) {
 func (x *exchange) concludeSuccess(whole []byte) {
 	var m sse.Meter
 	read := m.Add(whole)
-	if _, told := believable(&m); !told && (read.Malformed || read.Failed || read.Choices == 0) {
+	if !x.told(&m) && (read.Malformed || read.Failed || read.Choices == 0) {
 		x.presume("answer_without_cost")
 		return
 	}

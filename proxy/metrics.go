@@ -17,6 +17,7 @@ type Metrics struct {
 	presumeds *prometheus.CounterVec
 	overruns  prometheus.Counter
 	local     prometheus.Counter
+	unknowns  prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them; a second registration in one registry panics, as
@@ -47,7 +48,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "budgetguard_local_rate_limits_total", Help: "Requests limited by this gateway alone because Redis did not answer.",
 		}),
 	}
-	r.MustRegister(m.requests, m.reserve, m.settle, m.provider, m.presumeds, m.overruns, m.local)
+	m.unknowns = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "budgetguard_unknown_usage_figures_total",
+		Help: "Figures in tokens in providers' usages that no table knows; the log names each once.",
+	})
+	r.MustRegister(m.unknowns, m.requests, m.reserve, m.settle, m.provider, m.presumeds, m.overruns, m.local)
 	return m
 }
 
@@ -59,4 +64,5 @@ func (m *Metrics) settled(took time.Duration)  { m.settle.Observe(took.Seconds()
 func (m *Metrics) upstream(took time.Duration) { m.provider.Observe(took.Seconds()) }
 func (m *Metrics) presumed(reason string)      { m.presumeds.WithLabelValues(reason).Inc() }
 func (m *Metrics) overran()                    { m.overruns.Inc() }
+func (m *Metrics) unknownFigure()              { m.unknowns.Inc() }
 func (m *Metrics) limitedLocally()             { m.local.Inc() }

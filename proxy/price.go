@@ -9,6 +9,7 @@ import (
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/domain/pricing"
+	"github.com/budgetguard/budgetguard/proxy/provider"
 	"github.com/budgetguard/budgetguard/proxy/request"
 	"github.com/budgetguard/budgetguard/proxy/tokens"
 )
@@ -16,7 +17,6 @@ import (
 // priced is what a request can cost at most, and how that was found.
 type priced struct {
 	model    *pricing.Model
-	tier     domain.Tier
 	estimate domain.Estimate
 	bound    domain.Amount
 	tags     map[string]string
@@ -93,13 +93,16 @@ func (x *exchange) price() error {
 		return unavailable(err)
 	}
 
-	x.priced.model, x.priced.tier = model, tier
+	x.priced.model = model
 	x.priced.demand = pricing.Demand{
 		Tier: tier, At: x.started,
 		Prompt: x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) +
 			x.asked.PromptTokens,
 		Output:  model.MaxAnswer(x.asked.MaxTokens, x.asked.MaxCompletionTokens),
 		Prompts: x.asked.Prompts, Answers: max(x.asked.N, x.asked.BestOf),
+	}
+	if x.asked.EchoOnly() && provider.Of(x.s.cfg.Upstream, model.Provider) == provider.OpenAI {
+		x.priced.demand.Output = 0 // elsewhere a cap of zero may mean none
 	}
 	return x.hold(allowance)
 }

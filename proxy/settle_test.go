@@ -196,12 +196,14 @@ func TestTheModelAndTierThatAnsweredAreWhatIsPaid(t *testing.T) {
 	}{
 		// o3 costs 2 and 8 USD per million, 3.5 and 14 with priority, 1 and 4 with flex; gpt-3.5-turbo 1 and 2.
 		{"the model and tier asked for", answered("o3-2025-04-16", "default", 1000, 100), 2_800_000},
-		{"a cheaper model", answered("gpt-3.5-turbo", "default", 1000, 100), 1_200_000},
+		{"a cheaper model does not make it cheaper", answered("gpt-3.5-turbo", "default", 1000, 100), 2_800_000},
+		{"a dearer model makes it dearer", answered("gpt-4", "default", 1000, 100), 36_000_000},
+		{"a name that Groq has for the default tier", answered("o3", "on_demand", 1000, 100), 2_800_000},
 		{"a model without a price is paid like the one asked for", answered("o99", "default", 1000, 100), 2_800_000},
 		{"a dearer tier", answered("o3", "priority", 1000, 100), 4_900_000},
 		{"a cheaper tier", answered("o3", "flex", 1000, 100), 1_400_000},
 		{"a tier nobody knows is paid like the dearest", answered("o3", "warp", 1000, 100), 4_900_000},
-		{"a tier nobody knows of a model with one tier is paid like that", answered("gpt-3.5-turbo", "on_demand", 1000, 100), 1_200_000},
+		{"a tier that is not known, of a cheaper model", answered("gpt-3.5-turbo", "warp", 1000, 100), 4_900_000},
 		{"a model without that tier is paid like the one asked for at that tier", answered("gpt-3.5-turbo", "priority", 1000, 100), 4_900_000},
 		{"whoever does not say is paid like what was asked for", `{"choices":[{}],"usage":{"prompt_tokens":1000,"completion_tokens":100}}`, 2_800_000},
 	}
@@ -227,14 +229,14 @@ func TestATierWithoutAnyPriceIsPresumed(t *testing.T) {
 	g.presumed(tenant, "usage_not_priced")
 }
 
-func TestUsageThatCameBeforeTheTextIsNotBelieved(t *testing.T) {
+func TestTextThatComesAfterAUsageIsChargedBesideIt(t *testing.T) {
 	t.Parallel()
 	stream := `data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":1}}` + "\n\n" + strings.Repeat(delta, 50) + "data: [DONE]\n\n"
 	g := start(t, setup{books: unbilled, upstream: canned(200, "text/event-stream", stream)})
 	tenant, header := g.inCase(0)
 	post(t, g.url+chatPath, `{"model":"gpt-4o","stream":true,"max_tokens":100,"messages":[]}`, header...).want(t, 200)
-	if s := g.settled(tenant); s.Basis != domain.BasisCounted || s.Usage.Completion < 50 {
-		t.Errorf("settled %+v; want 50 chunks counted", s)
+	if s := g.settled(tenant); s.Usage.Prompt < 10 || s.Usage.Completion < 51 {
+		t.Errorf("settled %+v; want the prompt, and 50 pieces of text after the first token", s)
 	}
 }
 

@@ -7,8 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/proxy/provider"
 	"github.com/budgetguard/budgetguard/proxy/sse"
 )
 
@@ -63,8 +66,10 @@ const (
 // stream that breaks after it, or after [DONE], is whole; unless nothing is generated yet: some providers
 // begin with the prompt's. Without a length or chunks a regular end of the connection looks like a broken one.
 func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) ending {
-	usage, _ := meter.Usage()
-	if meter.Done() || usageLast && usage.Completion > 0 {
+	generated := slices.ContainsFunc(meter.Reports(), func(r provider.Report) bool {
+		return slices.ContainsFunc(r.Readings(), func(u domain.Usage) bool { return u.Completion > 0 })
+	})
+	if meter.Done() || usageLast && generated {
 		return clean
 	}
 	delimited := answer.ContentLength >= 0 || len(answer.TransferEncoding) > 0 || answer.ProtoMajor >= 2
@@ -77,7 +82,7 @@ func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) e
 // streamEnded settles a stream and, if it was cut while the client still listens, says so to the client:
 // in place of the rest, which would spoil the event that says it.
 func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest []byte, end ending) {
-	_, told := believable(meter)
+	told := x.told(meter)
 	if end == clean && len(rest) > 0 {
 		client.write(rest)
 	}

@@ -96,7 +96,7 @@ func TestAHoldIsTheDearestOfEverySplitOfTheWindow(t *testing.T) {
 			t.Fatalf("%+v is held at %s and can cost %s", d, held, dearest)
 		}
 		// On the threshold itself either rates may hold; below and above it the hold is exact.
-		if held > dearest && d.Prompt != 5 && d.Tier != TierAuto && !(d.Prompt > 5 && d.Output > 0) {
+		if held > dearest && d.Tier != TierAuto && (d.Prompt < 5 || d.Prompt > 5 && d.Output == 0) {
 			t.Fatalf("%+v is held at %s and costs %s at most", d, held, dearest)
 		}
 	})
@@ -159,8 +159,15 @@ func TestAHoldOutOfRangeIsRefused(t *testing.T) {
 	t.Parallel()
 	m := model(t, parse(t, `{"models":[{"id":"m","input":1,"output":1}]}`), "m")
 	for _, d := range []Demand{
-		{Prompt: -1}, {Output: -1}, {Answers: -1}, {Prompts: -1}, {Predicted: -1}, {Prompt: 1 << 62}, {Output: 1 << 62},
-		{Output: 1 << 40, Answers: 1 << 40}, {Output: math.MaxInt64, Predicted: 1},
+		{Prompt: -1},
+		{Output: -1},
+		{Answers: -1},
+		{Prompts: -1},
+		{Predicted: -1},
+		{Prompt: 1 << 62},
+		{Output: 1 << 62},
+		{Output: 1 << 40, Answers: 1 << 40},
+		{Output: math.MaxInt64, Predicted: 1},
 	} {
 		d.Tier = TierDefault
 		if got, err := m.Hold(d); !errors.Is(err, ErrAmount) {

@@ -67,6 +67,13 @@ func (r Request) Choices() int64 {
 	return r.Prompts * max(r.N, r.BestOf)
 }
 
+// EchoOnly reports whether a completion repeats its prompt and generates nothing (OpenAI, completions:
+// echo with max_tokens 0).
+func (r Request) EchoOnly() bool {
+	return r.Route == RouteCompletions && r.Echo && r.MaxTokens != nil && *r.MaxTokens == 0 &&
+		r.MaxCompletionTokens == nil
+}
+
 // OutputCap is the larger of max_tokens and max_completion_tokens, per choice; false where neither is given, and the
 // model's maximum is the only cap.
 func (r Request) OutputCap() (int64, bool) {

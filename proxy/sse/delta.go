@@ -1,9 +1,13 @@
 package sse
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/budgetguard/budgetguard/proxy/provider"
+)
 
 // choices reads the choices of a chunk or an answer.
-func (m *Meter) choices(l *lexer, c *Chunk) {
+func (m *Meter) choices(l *lexer, c *Chunk, usage *provider.Report) {
 	if l.space() != '[' {
 		l.skip()
 		return
@@ -15,7 +19,7 @@ func (m *Meter) choices(l *lexer, c *Chunk) {
 			continue
 		}
 		m.scratch = m.scratch[:0]
-		index := m.choice(l)
+		index := m.choice(l, usage)
 		if len(m.scratch) > 0 {
 			c.Deltas++
 			m.keep(index)
@@ -24,7 +28,7 @@ func (m *Meter) choices(l *lexer, c *Chunk) {
 }
 
 // choice collects the text of one choice and gives its index.
-func (m *Meter) choice(l *lexer) int64 {
+func (m *Meter) choice(l *lexer, usage *provider.Report) int64 {
 	var index int64
 	for ok := l.enter('{', '}'); ok; ok = l.more('}') {
 		switch string(l.key()) {
@@ -32,6 +36,10 @@ func (m *Meter) choice(l *lexer) int64 {
 			index, _ = strconv.ParseInt(string(l.skip()), 10, 64)
 		case "text":
 			m.text(l)
+		case "usage": // Moonshot, and translators
+			if r := m.report(l); r.Seen() {
+				*usage = r
+			}
 		case "delta", "message":
 			m.delta(l)
 		default:
@@ -41,33 +49,45 @@ func (m *Meter) choice(l *lexer) int64 {
 	return index
 }
 
-// delta collects what is billed of a delta or message.
+// delta collects what is billed of a delta or message: every text in it, whatever its field is called,
+// but what is known to be something else.
 func (m *Meter) delta(l *lexer) {
 	if l.space() != '{' {
 		l.skip()
 		return
 	}
-	reasoned := false
+	m.thought, m.plain = m.thought[:0], false
 	for ok := l.enter('{', '}'); ok; ok = l.more('}') {
-		switch string(l.key()) {
-		case "content", "refusal":
-			m.text(l)
-		case "reasoning_content", "reasoning":
-			if reasoned {
-				l.skip() // the same text under its other name
-				continue
-			}
-			before := len(m.scratch)
-			m.text(l)
-			reasoned = len(m.scratch) > before
+		switch key := l.key(); string(key) {
+		case "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks":
+			m.think(l)
 		case "tool_calls":
 			m.calls(l)
 		case "function_call":
 			m.call(l)
-		default:
+		case "role", "id", "type", "index", "object", "name", "tool_call_id", "finish_reason", "logprobs",
+			"annotations", "signature", "encrypted_content", "audio", "images", "usage", "provider_metadata",
+			"provider_specific_fields":
 			l.skip()
+		default:
+			m.text(l)
 		}
 	}
+	m.scratch = append(m.scratch, m.thought...)
+}
+
+// think collects thinking, which some send under two names at once: it counts once. Plain text is
+// preferred to the same in parts, and of two plain texts the longer one.
+func (m *Meter) think(l *lexer) {
+	plain := l.space() == '"'
+	before := len(m.scratch)
+	m.text(l)
+	thought := m.scratch[before:]
+	m.scratch = m.scratch[:before]
+	if plain == m.plain && len(thought) <= len(m.thought) || m.plain && !plain || len(thought) == 0 {
+		return
+	}
+	m.thought, m.plain = append(m.thought[:0], thought...), plain
 }
 
 // calls collects the names and arguments of tool calls.
@@ -119,7 +139,9 @@ func (m *Meter) text(l *lexer) {
 		}
 		m.scratch = append(m.scratch, text...)
 	case '{', '[':
-		m.scratch = append(m.scratch, l.skip()...)
+		if parts := l.skip(); string(parts) != "[]" && string(parts) != "{}" {
+			m.scratch = append(m.scratch, parts...)
+		}
 	default:
 		l.skip()
 	}

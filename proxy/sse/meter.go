@@ -1,6 +1,11 @@
 package sse
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+
+	"github.com/budgetguard/budgetguard/proxy/provider"
+)
 
 const (
 	// textMax bounds the text that a Meter keeps, in bytes: four million tokens of English, more than any answer has.
@@ -34,18 +39,22 @@ func (c Chunk) UsageOnly() bool {
 // Meter reads what was billed out of an answer. Feed it the Data of every event of a stream, or the one body of an answer
 // that is no stream. It never panics on what a provider sends and is not safe for concurrent use. The zero Meter is ready.
 type Meter struct {
-	last    report
-	model   string
-	tier    string
-	done    bool
-	failed  bool
-	deltas  int64
-	after   int64 // pieces of text since the last usage
-	kept    int
-	dropped int64
-	order   map[int64]int // choice index to its text
-	texts   [][]byte
-	scratch []byte // the text of the choice that is being read, whose index may come behind it
+	reports  []provider.Report
+	suspect  bool
+	unknowns []string
+	model    string
+	tier     string
+	done     bool
+	failed   bool
+	deltas   int64
+	after    int64 // pieces of text since the last usage
+	kept     int
+	dropped  int64
+	order    map[int64]int // choice index to its text
+	texts    [][]byte
+	plain    bool   // thought is text, not parts
+	scratch  []byte // the text of the choice that is being read, whose index may come behind it
+	thought  []byte // the thinking of the delta that is being read
 }
 
 // Add reads one event or body. Its bytes are not kept.
@@ -73,12 +82,11 @@ func (m *Meter) Add(data []byte) Chunk {
 	if c.Malformed {
 		return c
 	}
-	if !top.usage.seen {
-		top.usage = top.groq
-	}
-	if c.Usage = top.usage.seen; c.Usage {
-		m.last = top.usage // cumulative where it comes more than once: the last one counts
-		m.after = 0
+	for _, r := range [...]provider.Report{top.usage, top.groq, top.choice} {
+		if r.Seen() {
+			c.Usage = true
+			m.keepReport(r)
+		}
 	}
 	m.model = name(m.model, top.model)
 	m.tier = name(m.tier, top.tier)
@@ -87,18 +95,18 @@ func (m *Meter) Add(data []byte) Chunk {
 
 // top is what the top level of an event says, believed only when all of it is well-formed.
 type top struct {
-	usage, groq report
-	model, tier []byte
+	usage, groq, choice provider.Report
+	model, tier         []byte
 }
 
 func (m *Meter) field(l *lexer, c *Chunk, t *top) {
 	switch string(l.key()) {
 	case "choices":
-		m.choices(l, c)
+		m.choices(l, c, &t.choice)
 	case "usage":
-		t.usage = l.report()
+		t.usage = m.report(l)
 	case "x_groq":
-		t.groq = l.groq()
+		t.groq = m.groq(l)
 	case "model":
 		t.model = l.string()
 	case "service_tier":
@@ -120,20 +128,45 @@ func (l *lexer) string() []byte {
 }
 
 // groq reads {"usage":…}, where Groq puts it.
-func (l *lexer) groq() report {
-	var r report
+func (m *Meter) groq(l *lexer) provider.Report {
+	var r provider.Report
 	if l.space() != '{' {
 		l.skip()
 		return r
 	}
 	for ok := l.enter('{', '}'); ok; ok = l.more('}') {
 		if string(l.key()) == "usage" {
-			r = l.report()
+			r = m.report(l)
 			continue
 		}
 		l.skip()
 	}
 	return r
+}
+
+// reportsMax bounds the reports that are kept apart.
+const reportsMax = 4
+
+// keepReport adds a report to those that say something of their own. Providers that report more than once
+// report sums, so a report replaces one that is smaller or equal in every figure. Weaker evidence does
+// not replace stronger: zeros at the end, or a part of the figures, stand beside what was said before.
+func (m *Meter) keepReport(r provider.Report) {
+	if r.Invalid {
+		m.suspect = true
+		return
+	}
+	for _, known := range m.reports {
+		if known.Covers(r) {
+			return
+		}
+	}
+	m.after = 0
+	m.reports = slices.DeleteFunc(m.reports, r.Covers)
+	if len(m.reports) == reportsMax {
+		r = r.Most(m.reports[reportsMax-1])
+		m.reports = m.reports[:reportsMax-1]
+	}
+	m.reports = append(m.reports, r)
 }
 
 // name keeps the old name unless the new one is given and believable; equal ones, as in every chunk of a stream, cost nothing.
@@ -144,20 +177,19 @@ func name(old string, given []byte) string {
 	return string(given)
 }
 
-// Usage is the last usage of the answer, false if there was none or the last one is not believable.
-func (m *Meter) Usage() (Usage, bool) {
-	if !m.last.seen || m.last.invalid {
-		return Usage{}, false
-	}
-	return m.last.usage(), true
-}
+// Reports are the believable usage objects of the answer, those of them that no later one covers.
+func (m *Meter) Reports() []provider.Report { return m.reports }
 
-// Outrun tells that text came after the last usage, which so cannot be about all of it: some translators send a
-// placeholder with the first chunk.
-func (m *Meter) Outrun() bool { return m.after > 0 }
+// UnknownFigures are the names of figures in tokens that no table knows, at most sixteen.
+func (m *Meter) UnknownFigures() []string { return m.unknowns }
 
-// Suspect tells that the last usage was there and is not believable: numbers too large, or no whole numbers.
-func (m *Meter) Suspect() bool { return m.last.invalid }
+// Later is the number of pieces of text that came after the last usage that said something new, which so
+// cannot be about all of the answer: some translators send a placeholder with the first chunk.
+func (m *Meter) Later() int64 { return m.after }
+
+// Suspect reports whether a usage was there that is not believable: numbers too large, or no whole
+// numbers.
+func (m *Meter) Suspect() bool { return m.suspect }
 
 // Model is the model that says it answered, empty if none did.
 func (m *Meter) Model() string { return m.model }

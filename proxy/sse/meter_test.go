@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/proxy/sse"
 )
 
@@ -18,28 +19,44 @@ func meter(events ...string) *sse.Meter {
 	return m
 }
 
+// largest is the reading with the most tokens of all that the answer's usages allow.
+func largest(m *sse.Meter) (most domain.Usage, told bool) {
+	for _, report := range m.Reports() {
+		for _, u := range report.Readings() {
+			if !told || u.Prompt+u.Completion > most.Prompt+most.Completion {
+				most, told = u, true
+			}
+		}
+	}
+	return most, told
+}
+
 func TestUsageIsReadAndMadeConsistent(t *testing.T) {
 	t.Parallel()
-	for usage, want := range map[string]sse.Usage{
+	for usage, want := range map[string]domain.Usage{
 		`{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}`: {Prompt: 10, Completion: 5},
 
 		`{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":null,"completion_tokens_details":null}`: {Prompt: 10, Completion: 5},
 
 		`{"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2,"audio_tokens":1},
 			"completion_tokens_details":{"reasoning_tokens":7,"audio_tokens":1,"accepted_prediction_tokens":3}}`: {
-			Prompt: 10, Cached: 4, CacheWrite: 2, AudioIn: 1, Completion: 9, Reasoning: 7, AudioOut: 1,
+			Prompt: 10, Cached: 4, CacheWrite: 2, AudioPrompt: 1, Completion: 9, Reasoning: 7, AudioAnswer: 1,
 		},
 		// Hidden thinking that is only in the total is output.
 		`{"prompt_tokens":10,"completion_tokens":5,"total_tokens":40}`: {Prompt: 10, Completion: 30},
-		// Parts are not larger than the whole.
-		`{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":99,"cache_write_tokens":5,"audio_tokens":5}}`:    {Prompt: 10, Cached: 10},
-		`{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":8,"cache_write_tokens":5,"audio_tokens":5}}`:     {Prompt: 10, Cached: 8, CacheWrite: 2},
-		`{"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":9,"audio_tokens":9},"total_tokens":4}`: {Prompt: 1, Completion: 3, Reasoning: 3, AudioOut: 3},
+		// A part that is larger than its whole stands beside it, and with it those that then fit nowhere.
+		`{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":99,"cache_write_tokens":5,"audio_tokens":5}}`: {
+			Prompt: 119, Cached: 99, CacheWrite: 5, AudioPrompt: 5,
+		},
+		`{"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":9,"audio_tokens":2},"total_tokens":4}`: {
+			Prompt: 1, Completion: 12, Reasoning: 9, AudioAnswer: 2,
+		},
 		// Odd, but whole numbers of tokens.
 		`{"prompt_tokens":-5,"completion_tokens":-1,"prompt_tokens_details":{"cached_tokens":-1}}`: {},
 		`{"prompt_tokens":1e2,"completion_tokens":12.0}`:                                           {Prompt: 100, Completion: 12},
 		`{"prompt_tokens":null,"completion_tokens":2}`:                                             {Completion: 2},
-		`{"total_tokens":7}`: {Completion: 7},
+		`{"prompt_tokens":"12","completion_tokens":"3"}`:                                           {Prompt: 12, Completion: 3},
+		`{"total_tokens":7}`: {Prompt: 7},
 		`{"prompt_\u0074okens":7,"x":{"prompt_tokens":9}}`: {Prompt: 7},
 	} {
 		for _, body := range []string{
@@ -47,7 +64,7 @@ func TestUsageIsReadAndMadeConsistent(t *testing.T) {
 			`{"choices":null,"x_groq":{"id":"r","usage":` + usage + `}}`, " {\"usage\" : " + usage + "}\n",
 		} {
 			m := meter(body)
-			if got, ok := m.Usage(); !ok || got != want || m.Suspect() {
+			if got, ok := largest(m); !ok || got != want || m.Suspect() {
 				t.Errorf("%s\n got %+v %t\nwant %+v", body, got, ok, want)
 			}
 		}
@@ -57,26 +74,77 @@ func TestUsageIsReadAndMadeConsistent(t *testing.T) {
 func TestUsageThatIsNoneOrNotBelievableIsNotUsed(t *testing.T) {
 	t.Parallel()
 	for usage, suspect := range map[string]bool{
-		`null`: false, `{}`: false, `[]`: false, `5`: false, `"x"`: false, `{"prompt_tokens":null}`: false, `{"input_tokens":5}`: false,
+		`null`: false, `{}`: false, `[]`: false, `5`: false, `"x"`: false, `{"prompt_tokens":null}`: false, `{"spent_tokens":5}`: false,
 		`{"prompt_tokens":1000000001}`: true, `{"prompt_tokens":99999999999999999999}`: true, `{"completion_tokens":1e300}`: true, `{"prompt_tokens":1e999}`: true,
-		`{"prompt_tokens":1.5}`: true, `{"prompt_tokens":"5"}`: true, `{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":[]}}`: true,
+		`{"prompt_tokens":1.5}`: true, `{"prompt_tokens":"5.5"}`: true, `{"prompt_tokens":"NaN"}`: true, `{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":[]}}`: true,
 	} {
 		m := meter(`{"choices":[],"usage":` + usage + `}`)
-		if got, ok := m.Usage(); ok || m.Suspect() != suspect {
+		if got, ok := largest(m); ok || m.Suspect() != suspect {
 			t.Errorf("%s: %+v %t, suspect %t", usage, got, ok, m.Suspect())
 		}
 	}
 }
 
-func TestTheLastUsageCountsAndIsNeverAdded(t *testing.T) {
+func TestACumulativeUsageIsNeverAdded(t *testing.T) {
 	t.Parallel()
 	m := meter(
 		`{"choices":[{"index":0,"delta":{"content":"a"}}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`,
 		`{"choices":[{"index":0,"delta":{"content":"b"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}`,
 		`{"choices":[],"usage":null}`, `{"choices":[{"delta":{}}]}`, `[DONE]`,
 	)
-	if u, ok := m.Usage(); !ok || u.Prompt != 9 || u.Completion != 2 || !m.Done() {
+	if u, ok := largest(m); !ok || u.Prompt != 9 || u.Completion != 2 || !m.Done() {
 		t.Errorf("%+v %t", u, ok)
+	}
+}
+
+func TestWeakerEvidenceDoesNotReplaceStronger(t *testing.T) {
+	t.Parallel()
+	first := `{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":20,"completion_tokens":60,"total_tokens":80}}`
+	for rule, c := range map[string]struct {
+		then  string
+		later int64
+	}{
+		"a last chunk of zeros":         {`{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}`, 0},
+		"a last chunk with less":        {`{"choices":[],"usage":{"prompt_tokens":20,"completion_tokens":1,"total_tokens":21}}`, 0},
+		"a last chunk without figures":  {`{"choices":[],"usage":{}}`, 0},
+		"a last chunk that is nonsense": {`{"choices":[],"usage":{"prompt_tokens":1.5}}`, 0},
+		"text that comes after it":      {`{"choices":[{"delta":{"content":"b"}}]}`, 1},
+		"text with the same usage":      {first, 1},
+	} {
+		m := meter(first, c.then)
+		if u, ok := largest(m); !ok || u.Prompt != 20 || u.Completion != 60 || m.Later() != c.later {
+			t.Errorf("%s: %+v, %t, %d pieces later", rule, u, ok, m.Later())
+		}
+	}
+}
+
+func TestUsageIsReadWhereProvidersPutIt(t *testing.T) {
+	t.Parallel()
+	for rule, events := range map[string][]string{
+		"inside a choice": {
+			`{"choices":[{"index":0,"delta":{"content":"a"},"usage":{"prompt_tokens":19,"completion_tokens":213}}]}`,
+		},
+		"by Anthropic's names":      {`{"choices":[],"usage":{"input_tokens":19,"output_tokens":213}}`},
+		"before a cost with tokens": {`{"usage":{"prompt_tokens":19,"cost_details":{"deep":{"prompt_tokens":9}},"completion_tokens":213}}`},
+	} {
+		if u, ok := largest(meter(events...)); !ok || u.Prompt != 19 || u.Completion != 213 {
+			t.Errorf("%s: %+v, %t", rule, u, ok)
+		}
+	}
+}
+
+func TestUnknownFiguresAreNamedOnceAndBounded(t *testing.T) {
+	t.Parallel()
+	usage := `{"usage":{"prompt_tokens":1,"magic_tokens":5,"prompt_tokens_details":{"holo_tokens":1},"cost":1,"speed":2}}`
+	m := meter(usage, usage)
+	if got := m.UnknownFigures(); !slices.Equal(got, []string{"magic_tokens", "prompt_tokens_details.holo_tokens"}) {
+		t.Errorf("unknown are %q", got)
+	}
+	for i := range 100 {
+		m.Add([]byte(fmt.Sprintf(`{"usage":{"x%d_tokens":1}}`, i)))
+	}
+	if n := len(m.UnknownFigures()); n > 16 {
+		t.Errorf("%d names are kept", n)
 	}
 }
 
@@ -106,7 +174,7 @@ func TestTextOfEveryKindIsCollectedByChoice(t *testing.T) {
 	m := meter(
 		`{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"model":"gpt-4o-2024-08-06","service_tier":"default"}`,
 		`{"choices":[{"index":0,"delta":{"content":"a\u00e9\n\ud83d\ude00"}},{"delta":{"content":"B"},"index":1}]}`,
-		`{"choices":[{"index":0,"delta":{"refusal":"r","reasoning_content":"t","reasoning":"t"}}]}`,
+		`{"choices":[{"index":0,"delta":{"refusal":"r","reasoning_content":"t","reasoning":"t","reasoning_details":[]}}]}`,
 		`{"choices":[{"index":1,"delta":{"tool_calls":[{"index":0,"id":"call_1","function":{"name":"f","arguments":"{\"x\""}}]}}]}`,
 		`{"choices":[{"index":1,"delta":{"tool_calls":[{"function":{"arguments":":1}"}},{"custom":{"name":"g","input":"i"}}]}}]}`,
 		`{"choices":[{"index":1,"delta":{"function_call":{"name":"h","arguments":"j"}}}]}`,
@@ -131,7 +199,7 @@ func TestAWholeAnswerIsReadLikeAChunk(t *testing.T) {
 		"choices": [{"index": 0, "message": {"role": "assistant", "content": "one"}}, {"index": 1, "message": {"content": null, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}}],
 		"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, "service_tier": "priority"
 	}`)
-	u, ok := m.Usage()
+	u, ok := largest(m)
 	if !ok || u.Prompt != 3 || u.Completion != 4 || m.ServiceTier() != "priority" || !slices.Equal(m.Texts(), []string{"one", "f{}"}) {
 		t.Errorf("%+v %t %q %q", u, ok, m.ServiceTier(), m.Texts())
 	}
@@ -161,7 +229,7 @@ func TestMalformedEventsBringNoUsageButTheirText(t *testing.T) {
 			t.Errorf("%.60q is well-formed", data)
 		}
 	}
-	if u, ok := m.Usage(); !ok || u.Prompt != 5 || m.Model() != "m" || !slices.Equal(m.Texts(), []string{"kept"}) {
+	if u, ok := largest(m); !ok || u.Prompt != 5 || m.Model() != "m" || !slices.Equal(m.Texts(), []string{"kept"}) {
 		t.Errorf("%+v %t %q %q", u, ok, m.Model(), m.Texts())
 	}
 }

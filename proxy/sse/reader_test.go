@@ -54,9 +54,9 @@ func Example() {
 		}
 		forwarded++
 	}
-	usage, ok := meter.Usage()
-	fmt.Println(forwarded, meter.Model(), ok, usage.Prompt, usage.Completion, meter.Texts())
-	// Output: 3 gpt-4o true 9 2 [Hello]
+	usage := meter.Reports()[0].Readings()[0]
+	fmt.Println(forwarded, meter.Model(), usage.Prompt, usage.Completion, meter.Texts())
+	// Output: 3 gpt-4o 9 2 [Hello]
 }
 
 func TestEventsAreCutAtBlankLines(t *testing.T) {

@@ -3,137 +3,101 @@ package sse
 import (
 	"math"
 	"strconv"
+	"strings"
+
+	"github.com/budgetguard/budgetguard/proxy/provider"
 )
 
-// usageMax is the largest number of tokens that is believed of one answer, a thousand times what the largest models take.
-const usageMax = 1_000_000_000
-
-// Usage is what a provider says it will bill, made consistent: nothing is negative, and parts are not larger than what they are
-// part of. All are tokens.
-type Usage struct {
-	// Prompt includes Cached, CacheWrite and AudioIn.
-	Prompt, Cached, CacheWrite, AudioIn int64
-	// Completion includes Reasoning and AudioOut, and what total_tokens says beyond prompt and completion: some providers
-	// count hidden thinking only there.
-	Completion, Reasoning, AudioOut int64
-}
-
-// count is a number as it stood in a usage object.
-type count struct {
-	n     int64
-	given bool
-}
-
-// report is a usage object as it was sent.
-type report struct {
-	prompt, completion, total                        count
-	cached, cacheWrite, audioIn, reasoning, audioOut count
-	seen, invalid                                    bool
-}
+const (
+	// usageMax is the largest number of tokens that is believed of one answer, a hundred times what the
+	// largest models take.
+	usageMax = 100_000_000
+	// unknownMax bounds the unknown figures that a Meter remembers, and nameMax their names.
+	unknownMax = 16
+)
 
 // report reads the value of a usage field; anything but an object is none.
-func (l *lexer) report() report {
-	var r report
+func (m *Meter) report(l *lexer) provider.Report {
+	var r provider.Report
 	if l.space() != '{' {
 		l.skip()
 		return r
 	}
-	for ok := l.enter('{', '}'); ok; ok = l.more('}') {
-		switch string(l.key()) {
-		case "prompt_tokens":
-			l.count(&r, &r.prompt)
-		case "completion_tokens":
-			l.count(&r, &r.completion)
-		case "total_tokens":
-			l.count(&r, &r.total)
-		case "prompt_tokens_details":
-			l.promptDetails(&r)
-		case "completion_tokens_details":
-			l.completionDetails(&r)
-		default:
-			l.skip()
-		}
-	}
-	r.seen = r.prompt.given || r.completion.given || r.total.given || r.invalid
+	m.figures(l, &r, "", 0)
 	return r
 }
 
-func (l *lexer) promptDetails(r *report) {
-	r.cached, r.cacheWrite, r.audioIn = count{}, count{}, count{}
-	if l.space() != '{' {
-		l.skip()
-		return
-	}
+// figures reads the members of a usage object, or of an object in it.
+func (m *Meter) figures(l *lexer, r *provider.Report, in string, depth int) {
+	const deepest = 2 // prompt_tokens_details.cache_creation_token_details
 	for ok := l.enter('{', '}'); ok; ok = l.more('}') {
-		switch string(l.key()) {
-		case "cached_tokens":
-			l.count(r, &r.cached)
-		case "cache_write_tokens":
-			l.count(r, &r.cacheWrite)
-		case "audio_tokens":
-			l.count(r, &r.audioIn)
-		default:
+		key := l.key()
+		if c := l.space(); c == '{' && depth < deepest {
+			m.figures(l, r, string(key), depth+1)
+			continue
+		}
+		figure, known := provider.Spelled(in, string(key))
+		if !known {
+			m.unknown(in, key)
 			l.skip()
+			continue
+		}
+		if figure == provider.NoFigure {
+			l.skip()
+			continue
+		}
+		name := string(key)
+		if n, given := l.count(r); given {
+			r.Set(in, name, n)
 		}
 	}
 }
 
-func (l *lexer) completionDetails(r *report) {
-	r.reasoning, r.audioOut = count{}, count{}
-	if l.space() != '{' {
-		l.skip()
+// unknown remembers the name of a figure in tokens that no table has: it may be billed.
+func (m *Meter) unknown(in string, key []byte) {
+	if len(m.unknowns) == unknownMax || len(key) > nameMax || !strings.HasSuffix(string(key), "_tokens") {
 		return
 	}
-	for ok := l.enter('{', '}'); ok; ok = l.more('}') {
-		switch string(l.key()) {
-		case "reasoning_tokens":
-			l.count(r, &r.reasoning)
-		case "audio_tokens":
-			l.count(r, &r.audioOut)
-		default:
-			l.skip()
+	name := string(key)
+	if in != "" {
+		name = in + "." + name
+	}
+	for _, known := range m.unknowns {
+		if known == name {
+			return
 		}
 	}
+	m.unknowns = append(m.unknowns, name)
 }
 
-// count reads a number of tokens. Null is none, a negative number is 0, and what is no whole number or above usageMax
-// makes the report invalid.
-func (l *lexer) count(r *report, to *count) {
+// count reads a number of tokens, also one in quotes. Null is none, a negative number is 0, and what is
+// no whole number or above usageMax makes the report invalid.
+func (l *lexer) count(r *provider.Report) (n int64, given bool) {
 	c := l.space()
-	*to = count{}
-	if c != '-' && (c < '0' || c > '9') {
+	var text string
+	switch {
+	case c == '-' || c >= '0' && c <= '9':
+		text = string(l.number())
+	case c == '"':
+		text = string(l.str())
+	default:
 		value := l.skip()
-		r.invalid = r.invalid || string(value) != "null"
-		return
+		r.Invalid = r.Invalid || string(value) != "null"
+		return 0, false
 	}
-	text := string(l.number())
+
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		f, err := strconv.ParseFloat(text, 64) // 12.0 and 1e3 are whole
-		if err != nil || f > usageMax || f != math.Trunc(f) {
-			r.invalid = true
-			return
+		if err != nil || !(f <= usageMax) || f != math.Trunc(f) {
+			r.Invalid = true
+			return 0, false
 		}
 		n = int64(max(f, 0))
 	}
 	if n > usageMax {
-		r.invalid = true
-		return
+		r.Invalid = true
+		return 0, false
 	}
-	*to = count{max(n, 0), true}
-}
-
-// usage makes a report consistent.
-func (r report) usage() Usage {
-	prompt, completion := r.prompt.n, r.completion.n
-	if !r.prompt.given && r.completion.given {
-		prompt = max(0, r.total.n-completion)
-	}
-	u := Usage{Prompt: prompt, Completion: max(completion, r.total.n-prompt)}
-	u.Cached = min(r.cached.n, u.Prompt)
-	u.CacheWrite = min(r.cacheWrite.n, u.Prompt-u.Cached)
-	u.AudioIn = min(r.audioIn.n, u.Prompt-u.Cached-u.CacheWrite)
-	u.Reasoning = min(r.reasoning.n, u.Completion)
-	u.AudioOut = min(r.audioOut.n, u.Completion)
-	return u
+	return max(n, 0), true
 }

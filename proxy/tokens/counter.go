@@ -89,6 +89,12 @@ func (c *Counter) Bound(encoding string, texts []string, framing Framing) int64 
 	return t.tokens + framing.tokens()
 }
 
+// Exact reports whether the tokens of an encoding are counted, not bounded by bytes.
+func (c *Counter) Exact(encoding string) bool {
+	_, known := c.vocabularies[encoding]
+	return known
+}
+
 // Count is the number of tokens of the text as ordinary text: exact up to the bounds of the package comment, more than exact
 // beyond, and the number of bytes for an unknown encoding.
 func (c *Counter) Count(encoding, text string) int64 {
