@@ -96,8 +96,7 @@ func (x *exchange) price() error {
 	x.priced.model = model
 	x.priced.demand = pricing.Demand{
 		Tier: tier, At: x.started,
-		Prompt: x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing)) +
-			x.asked.PromptTokens,
+		Prompt:  x.promptBound(model),
 		Output:  model.MaxAnswer(x.asked.MaxTokens, x.asked.MaxCompletionTokens),
 		Prompts: x.asked.Prompts, Answers: max(x.asked.N, x.asked.BestOf),
 	}
@@ -105,6 +104,17 @@ func (x *exchange) price() error {
 		x.priced.demand.Output = 0 // elsewhere a cap of zero may mean none
 	}
 	return x.hold(allowance)
+}
+
+// promptBound is the most tokens of input that the request can be billed.
+func (x *exchange) promptBound(model *pricing.Model) int64 {
+	l := model.Limits
+	text := x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing), x.asked.Escaped,
+		tokens.Allowance{
+			Preamble: l.Preamble, ToolPreamble: l.ToolPreamble, PerTool: l.PerTool, PerMessage: l.PerMessage,
+			Percent: l.Percent,
+		})
+	return text + x.asked.PromptTokens
 }
 
 // hold finds the most the priced request can cost, with what earlier overruns of its model taught.

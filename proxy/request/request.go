@@ -33,6 +33,9 @@ type Framing struct {
 	Items int64
 	// Prompts are the text prompts of a completion.
 	Prompts int64
+	// ToolResults are the messages that bring a tool's result, ToolCalls the calls that earlier answers
+	// made, and Params the members of the objects in the schemas of tools.
+	ToolResults, ToolCalls, Params int64
 }
 
 // Request is what a body says about its price. It is a plain value; its strings are copies and do not alias the body.
@@ -58,6 +61,9 @@ type Request struct {
 	// U+FFFD); nested JSON is as in the body with escapes resolved.
 	Texts   []string
 	Framing Framing
+	// Escaped is the number of characters that the results of tools would gain by being escaped as JSON
+	// once more, as some providers count them.
+	Escaped int64
 
 	options options
 }

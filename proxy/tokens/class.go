@@ -5,9 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// The classes of runes that the patterns of the encodings tell apart. A rune without any is punctuation, a symbol or unassigned.
+// The classes of runes that the patterns of the encodings tell apart. A rune without any is
+// punctuation, a symbol or unassigned.
 const (
-	// upper and lower are the two halves of the o200k word pattern; modifiers, other letters and marks are in both.
+	// upper and lower are the two halves of the o200k word pattern; modifiers, other letters and
+	// marks are in both.
 	upper   uint8 = 1 << iota // \p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}
 	lower                     // \p{Ll}\p{Lm}\p{Lo}\p{M}
 	letter                    // \p{L}
@@ -16,7 +18,8 @@ const (
 	newline                   // \r\n
 )
 
-// classes maps every rune to its classes. Looking one up in unicode's range tables costs thirty times as much.
+// classes maps every rune to its classes. Looking one up in unicode's range tables costs thirty
+// times as much.
 type classes [unicode.MaxRune + 1]uint8
 
 func newClasses() *classes {

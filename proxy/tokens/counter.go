@@ -7,43 +7,16 @@ import (
 )
 
 const (
-	// pieceMax bounds one merge. No word is so long; text without any break for 4 KiB is data, or made to be slow.
+	// pieceMax bounds one merge. No word is so long; text without any break for 4 KiB is data, or
+	// made to be slow.
 	pieceMax = 4 << 10
-	// mergeMax bounds all merging of one call to about a second at worst (250 ns for a byte). English needs it for an
-	// eighth of its bytes, Chinese for most of them.
+	// mergeMax bounds all merging of one call to about a second at worst (250 ns for a byte).
+	// English needs it for an eighth of its bytes, Chinese for most of them.
 	mergeMax = 4 << 20
-	// textMax bounds the text of one call that is looked at: some two million tokens of English, more than any model takes.
+	// textMax bounds the text of one call that is looked at: some two million tokens of English,
+	// more than any model takes.
 	textMax = 8 << 20
 )
-
-// What the chat format costs at most beside its text. OpenAI's cookbook (num_tokens_from_messages, num_tokens_for_tools)
-// counts 3 for a message, 1 for a name, 3 to prime the answer, and for tools 12 once, 10 for each, 3 for each property and
-// 3 for each enum value, and calls it an estimate. A message is therefore held at 8 and a tool at 16; the properties are
-// covered by the punctuation of their JSON, which is counted and not billed; enum values and escapes are Items.
-const (
-	perMessage, perName, perItem = 8, 1, 3
-	perTool, forTools            = 16, 12
-	priming                      = 3
-	perPrompt                    = 1 // the begin-of-text token that some providers add
-)
-
-// Framing counts what costs input without being text. Its fields are those of request.Framing.
-type Framing struct {
-	Messages, Names, Tools int64
-	Items                  int64
-	Prompts                int64
-}
-
-func (f Framing) tokens() int64 {
-	n := perMessage*f.Messages + perName*f.Names + perTool*f.Tools + perItem*f.Items + perPrompt*f.Prompts
-	if f.Messages > 0 {
-		n += priming
-	}
-	if f.Tools > 0 {
-		n += forTools
-	}
-	return n
-}
 
 // Counter counts tokens. It is immutable and safe for concurrent use.
 type Counter struct {
@@ -51,7 +24,8 @@ type Counter struct {
 	vocabularies map[string]*vocabulary
 }
 
-// New loads the embedded vocabularies, two at a time, in about a third of a second and 45 MB; make one for the process.
+// New loads the embedded vocabularies, two at a time, in about a third of a second and 45 MB; make
+// one for the process.
 func New() (*Counter, error) {
 	var o200k, cl100k, p50k, r50k *vocabulary
 	var group errgroup.Group
@@ -78,25 +52,14 @@ func New() (*Counter, error) {
 	}}, nil
 }
 
-// Bound is the most tokens of input that a request with these texts and this framing can be billed, short of what is not
-// text. Each text is counted by itself, as ordinary text: <|endoftext|> in a prompt is seven tokens, not one. An encoding that is
-// not one of the constants means [Bytes]. The work is bounded as the package comment says.
-func (c *Counter) Bound(encoding string, texts []string, framing Framing) int64 {
-	t := tally{mergeLeft: mergeMax, textLeft: textMax}
-	for _, text := range texts {
-		c.count(&t, encoding, text)
-	}
-	return t.tokens + framing.tokens()
-}
-
 // Exact reports whether the tokens of an encoding are counted, not bounded by bytes.
 func (c *Counter) Exact(encoding string) bool {
 	_, known := c.vocabularies[encoding]
 	return known
 }
 
-// Count is the number of tokens of the text as ordinary text: exact up to the bounds of the package comment, more than exact
-// beyond, and the number of bytes for an unknown encoding.
+// Count is the number of tokens of the text as ordinary text: exact up to the bounds of the package
+// comment, more than exact beyond, and the number of bytes for an unknown encoding.
 func (c *Counter) Count(encoding, text string) int64 {
 	t := tally{mergeLeft: mergeMax, textLeft: textMax}
 	c.count(&t, encoding, text)

@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"fmt"
-	"strings"
 
 	loader "github.com/pkoukk/tiktoken-go-loader"
 )
@@ -15,57 +14,14 @@ const (
 	P50kBase     = "p50k_base"
 	P50kEdit     = "p50k_edit" // p50k_base with more special tokens
 	R50kBase     = "r50k_base"
-	// Bytes is the encoding of models without a public tokenizer: one token for each byte is the only bound that holds for all of
-	// them. Every name that is not one of the above means the same.
+	// Bytes is the encoding of models without a public tokenizer: one token for each byte is the
+	// only bound that holds for all of them. Every name that is not one of the above means the
+	// same.
 	Bytes = "bytes"
 )
 
-// EncodingFor names the encoding of a model by the prefixes of OpenAI's tiktoken 0.14.0, fine-tunes ("ft:") and regional
-// or provider prefixes ("openai/") included. OpenAI models newer than that list get its newest encoding, o200k_base; models of
-// others get [Bytes], because no other answer is an upper bound for them. A catalogue that knows the encoding wins over this.
-func EncodingFor(model string) string {
-	model = strings.TrimPrefix(model, "openai/")
-	model = strings.TrimPrefix(model, "ft:")
-	for _, row := range [...]struct{ prefix, encoding string }{
-		{"gpt-oss-", O200kHarmony},
-		{"gpt-4o", O200kBase},
-		{"gpt-4.", O200kBase},
-		{"gpt-4", CL100kBase},
-		{"gpt-3.5", CL100kBase},
-		{"gpt-35", CL100kBase},
-		{"gpt2", R50kBase},
-		{"gpt-2", R50kBase},
-		{"gpt-", O200kBase},
-		{"chatgpt-", O200kBase},
-		{"o1", O200kBase},
-		{"o3", O200kBase},
-		{"o4-", O200kBase},
-		{"davinci-002", CL100kBase},
-		{"babbage-002", CL100kBase},
-		{"text-embedding-", CL100kBase},
-		{"text-davinci-edit-", P50kEdit},
-		{"code-davinci-edit-", P50kEdit},
-		{"text-davinci-003", P50kBase},
-		{"text-davinci-002", P50kBase},
-		{"code-", P50kBase},
-		{"davinci", R50kBase},
-		{"curie", R50kBase},
-		{"babbage", R50kBase},
-		{"ada", R50kBase},
-		{"text-davinci-", R50kBase},
-		{"text-curie-", R50kBase},
-		{"text-babbage-", R50kBase},
-		{"text-ada-", R50kBase},
-	} {
-		if strings.HasPrefix(model, row.prefix) {
-			return row.encoding
-		}
-	}
-	return Bytes
-}
-
-// vocabulary is one encoding: how text is cut, and which byte sequences are tokens, in the order they are merged. It is not
-// changed after it is loaded.
+// vocabulary is one encoding: how text is cut, and which byte sequences are tokens, in the order
+// they are merged. It is not changed after it is loaded.
 type vocabulary struct {
 	cut   cutter
 	ranks map[string]int

@@ -5,12 +5,13 @@ import "math"
 const (
 	// noRank is the rank of a pair that is no token; such a pair is never merged.
 	noRank = math.MaxInt32
-	// scanMax is the piece length up to which looking at all pairs for the next merge is cheaper than a heap.
+	// scanMax is the piece length up to which looking at all pairs for the next merge is cheaper
+	// than a heap.
 	scanMax = 96
 )
 
-// merged is the number of tokens that byte-pair merging makes of the piece: it joins the pair of lowest rank, leftmost
-// first, until no pair is a token.
+// merged is the number of tokens that byte-pair merging makes of the piece: it joins the pair of
+// lowest rank, leftmost first, until no pair is a token.
 func (v *vocabulary) merged(piece string) int {
 	if len(piece) <= scanMax {
 		return v.mergedByScan(piece)
@@ -53,7 +54,8 @@ func (v *vocabulary) mergedByScan(piece string) int {
 	return n
 }
 
-// pair is a candidate of the heap; it is stale when the part at start no longer ends, with its neighbour, at end.
+// pair is a candidate of the heap; it is stale when the part at start no longer ends, with its
+// neighbour, at end.
 type pair struct{ rank, start, end int32 }
 
 func (p pair) before(q pair) bool {
@@ -96,7 +98,8 @@ func (v *vocabulary) mergedByHeap(piece string) int {
 	return parts
 }
 
-// pairs is a binary heap with the next pair to merge on top; pairs that are no token never enter it.
+// pairs is a binary heap with the next pair to merge on top; pairs that are no token never enter
+// it.
 type pairs []pair
 
 func (h *pairs) push(p pair) {

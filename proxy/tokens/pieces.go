@@ -2,8 +2,9 @@ package tokens
 
 import "strings"
 
-// A cutter gives the end of the piece of s that starts at i < len(s): what the first alternative of an encoding's pattern
-// that matches there would match, and so always more than i. The patterns are those of tiktoken; each cutter quotes its own.
+// A cutter gives the end of the piece of s that starts at i < len(s): what the first alternative of
+// an encoding's pattern that matches there would match, and so always more than i. The patterns are
+// those of tiktoken; each cutter quotes its own.
 type cutter func(c *classes, s string, i int) int
 
 // cutO200k is the pattern of o200k_base, its alternatives in order:
@@ -43,8 +44,8 @@ func cutO200k(c *classes, s string, i int) int {
 	return c.spaces(s, i, true)
 }
 
-// lowerWord is U*L+ with U the upper half of the alphabet and L the lower, which share runes: U* takes all it can and gives
-// back until L+ has one. It returns start where nothing matches.
+// lowerWord is U*L+ with U the upper half of the alphabet and L the lower, which share runes: U*
+// takes all it can and gives back until L+ has one. It returns start where nothing matches.
 func (c *classes) lowerWord(s string, start int) int {
 	i, shared := start, start
 	for {
@@ -134,8 +135,9 @@ func (c *classes) spacedSymbols(s string, i int) int {
 	return i
 }
 
-// spaces is \s+(?!\S)|\s+, with lines \s*[\r\n]+ before it: the run of white space up to its last line end, or without its last
-// rune when something follows (that rune goes with the next word), or all of it.
+// spaces is \s+(?!\S)|\s+, with lines \s*[\r\n]+ before it: the run of white space up to its last
+// line end, or without its last rune when something follows (that rune goes with the next word), or
+// all of it.
 func (c *classes) spaces(s string, i int, lines bool) int {
 	end, last, afterLine := i, i, i
 	for {
@@ -158,7 +160,8 @@ func (c *classes) spaces(s string, i int, lines bool) int {
 	return end
 }
 
-// contraction is the length of 's, 't, 're, 've, 'm, 'll or 'd at i, or 0. Slices of equal length keep EqualFold to ASCII.
+// contraction is the length of 's, 't, 're, 've, 'm, 'll or 'd at i, or 0. Slices of equal length
+// keep EqualFold to ASCII.
 func contraction(s string, i int, fold bool) int {
 	if i+1 >= len(s) || s[i] != '\'' {
 		return 0
