@@ -147,17 +147,17 @@ func (f fields) amount(name string) *domain.Amount {
 	if !ok {
 		return nil
 	}
-	var decimal string
+	var amount domain.Amount
+	var err error
 	switch v := v.(type) {
 	case string:
-		decimal = v
+		amount, err = domain.ParseAmount(v)
 	case json.Number:
-		decimal = v.String()
+		amount, err = domain.ParseAmountNumber(v.String())
 	default:
 		f.refuse(name, "want dollars as a decimal string or a number")
 		return nil
 	}
-	amount, err := domain.ParseAmount(decimal)
 	if err != nil {
 		f.refuse(name, "%s", err)
 		return nil

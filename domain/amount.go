@@ -27,8 +27,8 @@ const (
 // ErrAmount is the kind of every refusal to read or add up money.
 var ErrAmount = errors.New("invalid amount")
 
-// ParseAmount reads a plain decimal of dollars: optional minus, digits, at most nine places. Exponents,
-// separators and more places are refused with ErrAmount, never rounded.
+// ParseAmount reads a plain decimal of dollars: optional minus, digits, at most nine places beside zeros
+// at the end. Exponents, separators and more places are refused with ErrAmount, never rounded.
 func ParseAmount(s string) (Amount, error) {
 	if s == "" || len(s) > maxAmountText {
 		return 0, fmt.Errorf("%w: want a decimal of dollars such as 12.5", ErrAmount)
@@ -42,6 +42,7 @@ func ParseAmount(s string) (Amount, error) {
 	if !allDigits(whole) || (point && !allDigits(fraction)) {
 		return 0, fmt.Errorf("%w: %q is not a plain decimal", ErrAmount, s)
 	}
+	fraction = strings.TrimRight(fraction, "0")
 	if len(fraction) > usdPlaces {
 		return 0, fmt.Errorf("%w: %q has more than %d places", ErrAmount, s, usdPlaces)
 	}
@@ -50,6 +51,45 @@ func ParseAmount(s string) (Amount, error) {
 		return 0, fmt.Errorf("%w: %q is out of range", ErrAmount, s)
 	}
 	return Amount(nanos), nil
+}
+
+// ParseAmountNumber reads a JSON number of dollars, exactly: as ParseAmount, and also with an exponent
+// (1e-05, 1e9), which some encoders write where others write places. Its work does not depend on how
+// large the exponent is.
+func ParseAmountNumber(s string) (Amount, error) {
+	at := strings.IndexAny(s, "eE")
+	if at < 0 || len(s) > maxAmountText {
+		return ParseAmount(s)
+	}
+	digits, exponent := s[:at], strings.TrimPrefix(s[at+1:], "+")
+	shift, err := strconv.Atoi(exponent)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q is not a number", ErrAmount, s)
+	}
+	digits, negative := strings.CutPrefix(digits, "-")
+	whole, fraction, point := strings.Cut(digits, ".")
+	if !allDigits(whole) || point && !allDigits(fraction) {
+		return 0, fmt.Errorf("%w: %q is not a number", ErrAmount, s)
+	}
+
+	// All digits as a whole number, and how many of them stand behind the point.
+	all := strings.TrimLeft(whole+fraction, "0")
+	if all == "" {
+		return 0, nil
+	}
+	places := len(fraction) - shift
+	if places < -maxAmountText || places > 2*maxAmountText {
+		return 0, fmt.Errorf("%w: %q is out of range, or has more than %d places", ErrAmount, s, usdPlaces)
+	}
+	all = strings.Repeat("0", max(places+1-len(all), 0)) + all + strings.Repeat("0", max(-places, 0))
+	plain := all[:len(all)-max(places, 0)]
+	if behind := strings.TrimRight(all[len(plain):], "0"); behind != "" {
+		plain += "." + behind
+	}
+	if negative {
+		plain = "-" + plain
+	}
+	return ParseAmount(plain)
 }
 
 func allDigits(s string) bool {
@@ -93,11 +133,11 @@ func (a Amount) appendTo(b []byte) []byte {
 
 // UnmarshalJSON reads a decimal string or a JSON number, both exactly.
 func (a *Amount) UnmarshalJSON(data []byte) error {
-	text := string(data)
+	text, parse := string(data), ParseAmountNumber
 	if unquoted, ok := strings.CutPrefix(text, `"`); ok {
-		text = strings.TrimSuffix(unquoted, `"`)
+		text, parse = strings.TrimSuffix(unquoted, `"`), ParseAmount
 	}
-	parsed, err := ParseAmount(text)
+	parsed, err := parse(text)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestAmountRefusesWhatItCannotReadExactly(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"", " ", "-", "+1", "--1", ".", ".5", "5.", "1.", "-.5", "1e3", "1E-9", "0x10", "1_000", "1,000", "1 ", " 1", "١", "NaN", "Inf", "$1",
-		"0.0000000001", "1.0000000000", "9223372036.854775808", "-9223372036.854775809", "10000000000",
+		"0.0000000001", "1.0000000001", "9223372036.854775808", "-9223372036.854775809", "10000000000",
 		strings.Repeat("0", 41), "1.2.3", "1-", "null", "true",
 	} {
 		if got, err := ParseAmount(text); !errors.Is(err, ErrAmount) {
@@ -83,7 +83,7 @@ func TestAmountIsReadFromJSONStringsAndNumbers(t *testing.T) {
 			t.Errorf("%s = %d, %v; want 1500000", text, got, err)
 		}
 	}
-	for _, text := range []string{`1e3`, `null`, `true`, `""`, `"1e3"`, `{}`, `[1]`, `"1`, `"\u0031"`, `1.0000000001`} {
+	for _, text := range []string{`1e`, `1e1.5`, `e5`, `1e999999999`, `1e-999999999`, `1e-10`, `1e99999999999999999999`, `null`, `true`, `""`, `"1e3"`, `{}`, `[1]`, `"1`, `"\u0031"`, `1.0000000001`} {
 		got := Amount(7)
 		if err := json.Unmarshal([]byte(text), &got); err == nil || got != 7 {
 			t.Errorf("%s = %d, %v; want an error and no change", text, got, err)
@@ -118,6 +118,36 @@ func agrees(t interface {
 	if !errors.Is(err, ErrAmount) {
 		t.Fatalf("%s %s leaves int64 but gave %d, %v", what, exact, got, err)
 	}
+}
+
+func TestJSONNumbersAreReadExactlyInEverySpelling(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Amount{
+		"1e-05": 10_000, "1E-5": 10_000, "1e9": MaxAmount, "1e+2": 100 * 1_000_000_000, "0e99": 0, "-0e5": 0, "0.0e-77": 0,
+		"1.5e1": 15_000_000_000, "-2.5e-3": -2_500_000, "123456789e-9": 123_456_789, "0.009400000000": 9_400_000,
+		"10e-10": 1, "0.00001e5": 1_000_000_000,
+	} {
+		if got, err := ParseAmountNumber(text); err != nil || got != want {
+			t.Errorf("%s is %d, %v; want %d", text, got, err, want)
+		}
+	}
+	// In a string zeros at the end are no places; an exponent is no plain decimal.
+	if got, err := ParseAmount("0.009400000000"); err != nil || got != 9_400_000 {
+		t.Errorf("%d, %v", got, err)
+	}
+	if _, err := ParseAmount("1e9"); !errors.Is(err, ErrAmount) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnAmountWithAnExponentIsThatOfItsPlainForm(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		a := Amount(rapid.Int64().Draw(t, "nanos"))
+		if got, err := ParseAmountNumber(fmt.Sprintf("%de-9", int64(a))); err != nil || got != a {
+			t.Fatalf("%d is read as %d, %v", a, got, err)
+		}
+	})
 }
 
 func FuzzAmount(f *testing.F) {

@@ -368,7 +368,7 @@ func (a *audit) reserved(e UsageReserved) error {
 		return fmt.Errorf("reserved on %d accounts", len(accounts))
 	}
 	a.holds = append(a.holds, &hold{Request: e.Request, at: a.time, version: a.version, amount: e.Amount, accounts: accounts, expires: e.ExpiresAt, key: AttemptHeld})
-	return a.promised(accounts, e.Postings, true)
+	return a.promised(accounts, e.Postings, e.Amount > 0)
 }
 
 // tenantWide are the accounts of now that an adjustment of no reservation counts in.

@@ -154,7 +154,7 @@ func TestBudgetChangesWhileItIsInUse(t *testing.T) {
 			[]string{"#7 budget.changed monthly 10→3 admin [#3 2+4/3!]"},
 			nil,
 		},
-		{"cut below use: refuses even a reservation of nothing", []any{month, reserve("r", "4"), cut}, reserve("q", "0"), nil, ErrBudgetExceeded},
+		{"cut below use: refuses the least amount", []any{month, reserve("r", "4"), cut}, reserve("q", "0.000000001"), nil, ErrBudgetExceeded},
 		{
 			"cut below use: has room again once use is below",
 			[]any{month, reserve("r", "4"), cut, settle("r", "1")},

@@ -153,7 +153,7 @@ func TestANewBudgetBeginsWithItsPast(t *testing.T) {
 		{"a tag's name's", past, scoped("s", Monthly, "10", Scope{Tag: "team"}), []string{defined(13, "s") + " tag:team", opened(14, "s", "4.5(4?)+2 adopted b c")}, nil},
 		{
 			"above its limit: nothing more fits", append(slices.Clone(past), budget(Monthly, "9")),
-			reserve("r", "0"), nil, ErrBudgetExceeded,
+			reserve("r", "0.000000001"), nil, ErrBudgetExceeded,
 		},
 		{
 			"an adjustment of no reservation counts in the tenant's",

@@ -25,7 +25,9 @@ func decideReserve(s State, c Reserve, now time.Time) ([]Event, error) {
 			continue
 		}
 		events = append(events, due...)
-		if room := account.Available(); room < c.Amount && (refused == nil || room < refused.Limit-refused.Settled-refused.Held) {
+		// What costs nothing fits always, also where an overrun or a cut has left less than nothing.
+		room := account.Available()
+		if c.Amount > 0 && room < c.Amount && (refused == nil || room < refused.room()) {
 			refused = account.exceeded(b, c.Amount, now)
 		}
 		postings = append(postings, account.posting(move{held: c.Amount}))
@@ -54,7 +56,7 @@ func (a *Account) exceeded(b *Budget, amount Amount, now time.Time) *BudgetExcee
 	}
 	return &BudgetExceededError{
 		Budget: b.ID, Period: b.Period, Scope: b.Scope, Window: window,
-		Limit: a.Limit, Settled: a.Settled, Held: a.Held, Requested: amount, At: now,
+		Limit: a.Limit, Settled: a.Settled, Held: a.Held, Presumed: a.Presumed, Requested: amount, At: now,
 	}
 }
 

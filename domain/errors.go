@@ -32,16 +32,21 @@ func invalid(format string, args ...any) error {
 // BudgetExceededError says which budget has no room, and what it looked like at the decision. Its kind
 // is ErrBudgetExceeded.
 type BudgetExceededError struct {
-	Budget    BudgetID
-	Period    Period
-	Scope     Scope
-	Window    Window
-	Limit     Amount
-	Settled   Amount
-	Held      Amount
+	Budget  BudgetID
+	Period  Period
+	Scope   Scope
+	Window  Window
+	Limit   Amount
+	Settled Amount
+	Held    Amount
+	// Presumed is the part of Settled that holds without a known outcome were charged.
+	Presumed  Amount
 	Requested Amount
 	At        time.Time
 }
+
+// room is what the budget had left, negative after an overrun.
+func (e *BudgetExceededError) room() Amount { return e.Limit - e.Settled - e.Held }
 
 // Error implements error.
 func (e *BudgetExceededError) Error() string {

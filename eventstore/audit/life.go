@@ -19,7 +19,7 @@ func (f *fold) reserved(r domain.Recorded, e domain.UsageReserved) {
 		f.violated(r.Version, LawPosting, "reservation %s of %s until %s", id, e.Amount, e.ExpiresAt.Format(time.RFC3339Nano))
 	}
 	f.applies(r, e)
-	f.postings(r, e.Postings, move{held: e.Amount, strict: true})
+	f.postings(r, e.Postings, move{held: e.Amount, strict: e.Amount > 0})
 	f.books.open[id] = hold{amount: e.Amount, version: r.Version, at: r.Time, expires: e.ExpiresAt, accounts: accountsOf(e.Postings), of: e.Request}
 }
 

@@ -228,7 +228,7 @@ func (m *model) reserved(t *modelTenant, r domain.Recorded, e domain.UsageReserv
 			w.fail("%s: version %d posts to budget %s, which does not apply", r.Tenant, r.Version, p.Budget)
 		case !a.window.Contains(r.Time):
 			w.fail("%s: version %d at %s is reserved in the window %s to %s", r.Tenant, r.Version, r.Time, a.window.Start, a.window.End)
-		case p.Forced || p.Held+p.Settled > a.limit:
+		case p.Forced || e.Amount > 0 && p.Held+p.Settled > a.limit:
 			w.fail("%s: version %d reserves up to %s of %s", r.Tenant, r.Version, p.Held+p.Settled, a.limit)
 		}
 		m.inForce(t, r, p)
