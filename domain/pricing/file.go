@@ -135,14 +135,16 @@ func (c *Catalogue) add(row modelRow, general limitsRow) error {
 
 // byCallName reports whether a name is that of a product that bills calls beside tokens: models that
 // search with every request (OpenAI pricing, "web search": *-search-preview and *-search-api) or run
-// tools by themselves (deep research; Groq's compound systems; Perplexity's sonar).
+// tools by themselves (deep research; Groq's compound systems; Perplexity's sonar; OpenRouter's web
+// search, ":online").
 func byCallName(name string) bool {
+	name = strings.ToLower(name)
 	for _, part := range [...]string{"-search-", "deep-research", "compound", "sonar"} {
 		if strings.Contains(name, part) {
 			return true
 		}
 	}
-	return false
+	return strings.HasSuffix(name, "-search") || strings.HasSuffix(name, ":online")
 }
 
 // given is a figure, or what stands for none.
@@ -170,6 +172,10 @@ func (m *Model) limit(row modelRow, general limitsRow) error {
 		if len(caps) > 0 {
 			m.Limits.OutputCaps = caps
 		}
+	}
+	if m.MaxOutput == 0 {
+		// A maximum that is not known proves nothing; one of zero is known where output has no price.
+		m.Limits.Enforced = row.MaxOutput != nil && m.tiers[domain.TierDefault].standard.Output == 0
 	}
 	if row.EncodingAssumed {
 		m.Limits.Percent = max(m.Limits.Percent, assumedPercent)
@@ -208,6 +214,10 @@ func (m *Model) price(row modelRow) error {
 		m.long = longRule{row.Long.Threshold, !strings.Contains(row.Long.Rule, "> threshold")}
 		standard.Long = &row.Long.rateRow
 	}
+	base, err := row.fill()
+	if err != nil {
+		return err
+	}
 	for tier, r := range map[domain.Tier]*tierRow{
 		domain.TierDefault: &standard, domain.TierFlex: row.Flex, domain.TierPriority: row.Priority,
 	} {
@@ -217,6 +227,11 @@ func (m *Model) price(row modelRow) error {
 		rates, err := r.rates()
 		if err != nil {
 			return fmt.Errorf("tier %s: %w", tier, err)
+		}
+		rates.standard = rates.standard.surcharged(r.rateRow, base)
+		if rates.long != nil {
+			long := rates.long.surcharged(*r.Long, rates.standard)
+			rates.long = &long
 		}
 		m.tiers[tier] = rates
 	}
@@ -240,6 +255,7 @@ func (m *Model) change(rows []changeRow) error {
 			return fmt.Errorf("price change %s: %w", row.Effective, err)
 		}
 		before := m.tiers[domain.TierDefault].standard
+		rates = rates.surcharged(row.rateRow, before)
 		change := rateChange{from: from, tiers: map[domain.Tier]tierRates{}}
 		for tier, old := range m.tiers {
 			next := tierRates{standard: old.standard.scaled(rates, before)}
@@ -272,6 +288,11 @@ func (m *Model) cheapen(row *offPeakRow) error {
 	}
 	if len(m.changes) > 0 || m.long.threshold > 0 {
 		return errors.New("off_peak beside price_changes or long_context is not supported")
+	}
+	peak := m.tiers[domain.TierDefault].standard
+	rates = rates.surcharged(row.rateRow, peak)
+	if peak.dearer(rates) != peak {
+		return errors.New("off_peak is dearer than the row's own prices, which are those of the peak")
 	}
 	m.offPeak = &offPeak{rates: rates}
 	for _, text := range row.PeakHours {
@@ -364,5 +385,6 @@ func (c *Catalogue) override(seed seedRow) error {
 	}
 	m.tiers = map[domain.Tier]tierRates{domain.TierDefault: {standard: rates}}
 	m.changes = nil
+	m.offPeak = nil
 	return nil
 }

@@ -70,8 +70,9 @@ func (m *Model) splits(d Demand) splits {
 	s := splits{prompt: d.Prompt, output: product(d.Output, prompts), window: math.MaxInt64}
 	if m.ContextWindow > 0 {
 		s.window = product(m.ContextWindow, prompts)
-		// An answer has a token at least, which no prompt can take.
-		s.prompt = min(s.prompt, max(s.window-prompts, 0))
+		// An answer has a token at least, which no prompt can take. An embedding or an echo has none.
+		answered := min(s.output, prompts)
+		s.prompt = min(s.prompt, max(s.window-answered, 0))
 	}
 	return s
 }

@@ -81,7 +81,11 @@ func TestAHoldIsTheDearestOfEverySplitOfTheWindow(t *testing.T) {
 		}
 
 		var dearest Amount
-		for prompt := int64(0); prompt <= min(d.Prompt, 11); prompt++ {
+		window := int64(12)
+		if d.Output > 0 {
+			window-- // an answer has a token at least
+		}
+		for prompt := int64(0); prompt <= min(d.Prompt, window); prompt++ {
 			for output := int64(0); output <= min(d.Output, 12-prompt); output++ {
 				for _, u := range everyKind(prompt, output*d.Answers, d.LongCacheWrite) {
 					cost, err := m.Cost(d.Tier, u, d.At, d.At)

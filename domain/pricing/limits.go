@@ -1,6 +1,9 @@
 package pricing
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Limits are how the provider of a model bounds answers, and what it adds to prompts that no request
 // shows. They come from providers' pages and recorded traffic (the catalogue names the source), with a
@@ -29,12 +32,16 @@ const (
 //
 // Without a cap that the provider obeys it is the model's maximum, or the context window where the
 // maximum is not proven. With one it is the larger of both caps, since which of two a provider takes is
-// its own affair; a cap above the maximum counts as asked, unless the provider refuses it. Zero is no
-// cap: OpenAI refuses it, and others drop it and generate the maximum.
+// its own affair; a cap above the maximum counts as asked, up to the context window, unless the
+// provider refuses it. Where no limit is known and nothing is asked there is no bound:
+// math.MaxInt64. Zero is no cap: OpenAI refuses it, and others drop it and generate the maximum.
 func (m *Model) MaxAnswer(maxTokens, maxCompletionTokens *int64) int64 {
 	most := m.MaxOutput
 	if !m.Limits.Enforced {
 		most = max(most, m.ContextWindow)
+	}
+	if most == 0 && !m.Limits.Enforced {
+		most = math.MaxInt64 // nothing bounds it: only a free one can be held
 	}
 
 	var asked int64
@@ -51,6 +58,9 @@ func (m *Model) MaxAnswer(maxTokens, maxCompletionTokens *int64) int64 {
 	}
 	if !obeyed {
 		return most
+	}
+	if !m.Limits.Enforced && m.ContextWindow == 0 {
+		return asked
 	}
 	return min(asked, most)
 }

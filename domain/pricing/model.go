@@ -128,7 +128,8 @@ func (m *Model) tiersAt(at time.Time) map[domain.Tier]tierRates {
 // once. Dated prices are those of its beginning; of hours with different prices the dearest counts. See
 // Rates for its errors.
 func (m *Model) Cost(tier domain.Tier, usage domain.Usage, began, ended time.Time) (domain.Amount, error) {
-	over := usage.Prompt > m.long.threshold || m.long.inclusive && usage.Prompt == m.long.threshold
+	prompt := promptOf(usage)
+	over := prompt > m.long.threshold || m.long.inclusive && prompt == m.long.threshold
 	rates, err := m.rates(tier, m.long.threshold > 0 && over, began)
 	if err != nil {
 		return 0, err
@@ -137,6 +138,16 @@ func (m *Model) Cost(tier domain.Tier, usage domain.Usage, began, ended time.Tim
 		rates = m.offPeak.rates
 	}
 	return rates.Cost(usage)
+}
+
+// promptOf is the length of a prompt: the sum of its parts where that is larger than the whole,
+// since Rates.Cost bills every part. Absurd figures saturate; Rates.Cost refuses them.
+func promptOf(u domain.Usage) int64 {
+	var parts int64
+	for _, part := range [...]int64{u.Cached, max(u.CacheWrite, u.CacheWriteLong), u.AudioPrompt} {
+		parts += min(max(part, 0), tokensMax)
+	}
+	return max(u.Prompt, parts)
 }
 
 // ParseTier reads the service_tier of a request or an answer. "fast" is what newer models call priority

@@ -76,11 +76,23 @@ func (r Rates) scaled(by, of Rates) Rates {
 	}
 }
 
+// surcharged is r with the base's surcharge on cache writes, by ratio, where the row is silent
+// about them: a surcharge that is not named does not end.
+func (r Rates) surcharged(row rateRow, base Rates) Rates {
+	if row.CacheWrite == nil {
+		r.CacheWrite = max(r.CacheWrite, r.Input.times(base.CacheWrite, base.Input))
+	}
+	if row.CacheWriteLong == nil {
+		r.CacheWriteLong = max(r.CacheWriteLong, r.Input.times(base.CacheWriteLong, base.Input))
+	}
+	return r
+}
+
 // times is p×by÷of, rounded up. A catalogue's prices are so far below the bounds of int64 (parsePrice
 // refuses what is not) that only a nonsensical factor could overflow, and that saturates.
 func (p Price) times(by, of Price) Price {
 	if by <= 0 || of <= 0 {
-		return p
+		return max(p, by) // no ratio: of what was free and has a price now, that price
 	}
 	hi, lo := bits.Mul64(uint64(p), uint64(by)) //nolint:gosec // prices are read without a sign
 	if hi >= uint64(of) {
