@@ -64,6 +64,9 @@ func (x *exchange) bill(m *sse.Meter) (bill, error) {
 			if !x.believable(m, usage) {
 				continue
 			}
+			if x.asked.LongCacheWrite && !report.SplitsWrites() {
+				usage.CacheWriteLong = usage.CacheWrite // which of them live longer is not said
+			}
 			if err := consider(x.completed(m, usage), domain.BasisProvider); err != nil {
 				return bill{}, err
 			}

@@ -15,10 +15,11 @@ const (
 	Prompt
 	Completion
 	Total
-	Cached         // read from a cache
-	CacheMiss      // not read from the cache, where Cached and this together are the prompt
-	CacheWrite     // written to a cache
-	CacheWriteLong // written to a cache that lives longer, at its own price
+	Cached          // read from a cache
+	CacheMiss       // not read from the cache, where Cached and this together are the prompt
+	CacheWrite      // written to a cache
+	CacheWriteShort // the part of it that lives as long as usual
+	CacheWriteLong  // the part of it that lives longer, at its own price
 	AudioPrompt
 	Reasoning
 	AudioAnswer
@@ -107,7 +108,7 @@ func spelledAnswerPart(name string) (Figure, bool) {
 func spelledWrite(name string) (Figure, bool) {
 	switch name {
 	case "ephemeral_5m_input_tokens":
-		return CacheWrite, true
+		return CacheWriteShort, true
 	case "ephemeral_1h_input_tokens":
 		return CacheWriteLong, true
 	}
@@ -119,7 +120,8 @@ func spelledWrite(name string) (Figure, bool) {
 func placed(in, name string) place {
 	switch name {
 	case "cache_read_input_tokens", "cache_creation_input_tokens", "cache_write_tokens",
-		"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "reasoning_tokens", "thinking_tokens":
+		"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "reasoning_tokens", "thinking_tokens",
+		"cached_tokens", "num_cached_tokens":
 		if in == "" || in == "cache_creation" {
 			return either
 		}
@@ -140,8 +142,7 @@ type Report struct {
 }
 
 // Set notes a figure under the spelling it came in. Of several spellings of one figure the largest
-// counts, and the place that any of them documents as inside. Both 5-minute and one-hour writes are
-// parts of what was written.
+// counts, and the place that any of them documents as inside.
 func (r *Report) Set(in, name string, n int64) {
 	f, _ := Spelled(in, name)
 	if f == NoFigure {
@@ -159,6 +160,9 @@ func (r *Report) Set(in, name string, n int64) {
 func (r Report) Seen() bool {
 	return r.given[Prompt] || r.given[Completion] || r.given[Total] || r.given[Reasoning] || r.Invalid
 }
+
+// SplitsWrites reports whether the report says how long what was written to a cache lives.
+func (r Report) SplitsWrites() bool { return r.given[CacheWriteShort] || r.given[CacheWriteLong] }
 
 // Covers reports whether no figure of r is below that of another report, so that the other one adds
 // nothing: providers that report more than once report sums.
@@ -239,7 +243,7 @@ func (r Report) base() reading {
 		prompt: r.n[Prompt], completion: r.n[Completion], cached: r.n[Cached], long: r.n[CacheWriteLong],
 		audio: r.n[AudioPrompt], reasoning: r.n[Reasoning], spoken: r.n[AudioAnswer],
 	}
-	w.write = max(r.n[CacheWrite], w.long)
+	w.write = max(r.n[CacheWrite], r.n[CacheWriteShort]+w.long)
 	switch {
 	case r.given[CacheMiss]:
 		w.prompt = max(w.prompt, r.n[Cached]+r.n[CacheMiss])
@@ -256,7 +260,7 @@ func (r Report) base() reading {
 func (r Report) documents(part Figure, isInside bool) bool {
 	where := r.place[part]
 	if part == CacheWrite && where == 0 {
-		where = r.place[CacheWriteLong]
+		where = r.place[CacheWriteLong] | r.place[CacheWriteShort]
 	}
 	switch {
 	case where == 0:

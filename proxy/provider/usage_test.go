@@ -54,6 +54,13 @@ func TestAPartStandsWhereItFitsAndTheTotalDecidesWhereItAgrees(t *testing.T) {
 			},
 			domain.Usage{Prompt: 1284, CacheWrite: 1253, CacheWriteLong: 1253, Completion: 467},
 		},
+		"writes of both lives, without their sum": {
+			figures{
+				top("input_tokens"): 10, top("output_tokens"): 1, {"cache_creation", "ephemeral_5m_input_tokens"}: 100,
+				{"cache_creation", "ephemeral_1h_input_tokens"}: 50,
+			},
+			domain.Usage{Prompt: 160, CacheWrite: 150, CacheWriteLong: 50, Completion: 1},
+		},
 		"DeepSeek's hits and misses are the prompt": {
 			figures{
 				top("prompt_tokens"): 1336, top("completion_tokens"): 31, top("total_tokens"): 1367,
@@ -136,7 +143,7 @@ func TestNoPartIsLostInAnyReading(t *testing.T) {
 			}
 			kept := map[provider.Figure]int64{
 				provider.Prompt: u.Prompt, provider.CacheMiss: u.Prompt, provider.Completion: u.Completion,
-				provider.Cached: u.Cached, provider.CacheWrite: u.CacheWrite, provider.CacheWriteLong: u.CacheWriteLong,
+				provider.Cached: u.Cached, provider.CacheWrite: u.CacheWrite, provider.CacheWriteShort: u.CacheWrite, provider.CacheWriteLong: u.CacheWriteLong,
 				provider.AudioPrompt: u.AudioPrompt, provider.Reasoning: u.Reasoning, provider.AudioAnswer: u.AudioAnswer,
 			}
 			for name, n := range said {
