@@ -222,7 +222,7 @@ func (p *parser) prompts() error {
 	case tokens > 0 && texts+lists == 0:
 		p.r.Prompts = 1
 	case texts+tokens+lists == 0:
-		return invalid("prompt", "it must not be empty")
+		p.r.Framing.Prompts = 1 // as if absent: the provider's default prompt
 	default:
 		return invalid("prompt", "it must not mix text and tokens")
 	}

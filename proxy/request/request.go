@@ -65,7 +65,16 @@ type Request struct {
 	// once more, as some providers count them.
 	Escaped int64
 
+	// LongCacheWrite reports whether a cache_control asks for the one-hour life, whose writes cost more.
+	LongCacheWrite bool
+
 	options options
+}
+
+// EchoOnly reports whether a completion gives its prompt back and generates nothing.
+func (r Request) EchoOnly() bool {
+	limit, capped := r.OutputCap()
+	return r.Route == RouteCompletions && r.Echo && capped && limit == 0
 }
 
 // Choices is the number of answers that are generated and billed: the larger of n and best_of, for each prompt.
@@ -112,6 +121,7 @@ func Parse(route Route, body []byte) (Request, error) {
 		scanner: scanner{s: string(body), seed: maphash.MakeSeed()},
 		r:       Request{Route: route, N: 1, Prompts: 1},
 	}
+	p.cache = p.cacheControl
 	p.space()
 	if p.peek() != '{' {
 		return Request{}, invalid("", "the body is not a JSON object")
@@ -285,6 +295,9 @@ func (p *parser) choices(field string, most int64, to *int64) error {
 	var n *int64
 	if err := p.count(field, &n); err != nil || n == nil {
 		return err
+	}
+	if field == "best_of" && *n == 0 {
+		return nil // providers take it as absent
 	}
 	if *n < 1 || *n > most {
 		return invalid(field, "it is out of range")

@@ -183,7 +183,7 @@ func TestAmbiguousOrMalformedBodiesAreInvalid(t *testing.T) {
 	} {
 		wantCode(t, chat, body, request.InvalidRequest)
 	}
-	for _, prompt := range []string{`[]`, `["a",1]`, `[1,"a"]`, `[[1],2]`, `[["a"]]`, `[[[1]]]`, `[1.5]`, `[-1]`, `[null]`, `[true]`, `5`, `true`} {
+	for _, prompt := range []string{`["a",1]`, `[1,"a"]`, `[[1],2]`, `[["a"]]`, `[[[1]]]`, `[1.5]`, `[-1]`, `[null]`, `[true]`, `5`, `true`} {
 		wantCode(t, request.RouteCompletions, `{"model":"m","prompt":`+prompt+`}`, request.InvalidRequest)
 	}
 	wantCode(t, "/v1/embeddings", withContent(`"a"`), request.InvalidRequest)

@@ -3,6 +3,7 @@ package request
 import (
 	"fmt"
 	"hash/maphash"
+	"strings"
 )
 
 const (
@@ -24,8 +25,9 @@ type scanner struct {
 	keys     []string // names of the open objects, innermost last
 	table    []int32  // hash table of the duplicate check, reused
 	seed     maphash.Seed
-	elements int64 // array elements seen so far
-	escapes  int64 // escape sequences seen so far
+	cache    func() error // reads the value of every cache_control, at any depth
+	elements int64        // array elements seen so far
+	escapes  int64        // escape sequences seen so far
 }
 
 func (p *scanner) fail(what string) error {
@@ -133,6 +135,9 @@ func (p *scanner) member(field func(name string) error) error {
 	}
 	p.pos++
 	p.space()
+	if p.cache != nil && strings.EqualFold(name, "cache_control") {
+		return p.cache()
+	}
 	if field != nil {
 		return field(name)
 	}

@@ -1,0 +1,32 @@
+package request
+
+import "strings"
+
+// cacheControl reads the value of a cache_control. Anthropic documents the lives 5m (the default) and
+// 1h; a write of the longer one has a higher price, and any other life has none that we know.
+// Its JSON is counted, as some provider may show it to the model.
+func (p *parser) cacheControl() error {
+	if p.peek() != '{' {
+		return p.value()
+	}
+	return p.notation(func() error { return p.object(p.cacheField) })
+}
+
+func (p *parser) cacheField(name string) error {
+	if !strings.EqualFold(name, "ttl") {
+		return p.value()
+	}
+
+	var life string
+	if err := p.name("cache_control", &life); err != nil {
+		return err
+	}
+	switch life {
+	case "", "5m":
+	case "1h":
+		p.r.LongCacheWrite = true
+	default:
+		return notEstimable("cache_control", "the price of this ttl is not known; use 5m or 1h")
+	}
+	return nil
+}
