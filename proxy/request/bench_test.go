@@ -17,9 +17,9 @@ func hostile(size int) map[string]string {
 	}
 	repeat := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	return map[string]string{
-		"one object":      `{"model":"m","messages":[],"a":{` + keys.String() + `"z":0}}`,
+		"one object":      `{"model":"m","messages":[],"thinking":{` + keys.String() + `"z":0}}`,
 		"top-level names": `{"model":"m","messages":[],` + keys.String() + `"z":0}`,
-		"small objects":   `{"model":"m","messages":[],"a":[` + repeat(`{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9},`) + `0]}`,
+		"small objects":   `{"model":"m","messages":[],"thinking":[` + repeat(`{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9},`) + `0]}`,
 		"one string":      `{"model":"m","messages":[{"content":"` + repeat(`a`) + `"}]}`,
 		"escapes":         `{"model":"m","messages":[{"content":"` + repeat(`\u00e9`) + `"}]}`,
 		"messages":        `{"model":"m","messages":[` + repeat(`{"role":"user","content":"a"},`) + `{}]}`,

@@ -213,7 +213,7 @@ func (p *parser) other(name string) error {
 	if unbilled(name) {
 		return p.value()
 	}
-	return p.input()
+	return p.unknown(name)
 }
 
 // refuse accepts only values that switch the field off: null, false, and what is empty.
@@ -311,7 +311,7 @@ func (p *parser) choices(field string, most int64, to *int64) error {
 func unbounded(name string) bool {
 	switch name {
 	case "audio", "web_search_options", "previous_response_id", "conversation", "background",
-		"data_sources", "search_parameters", "plugins", "models", "mcp_servers":
+		"data_sources", "search_parameters", "plugins", "models", "mcp_servers", "fallbacks", "web_search":
 		return true
 	}
 	return false
@@ -334,7 +334,7 @@ func variant(name string) (string, bool) {
 		"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "service_tier", "echo",
 		"messages", "prompt", "suffix", "tools", "functions", "response_format", "prediction", "modalities",
 		"audio", "web_search_options", "previous_response_id", "conversation", "background",
-		"data_sources", "search_parameters", "plugins", "models", "mcp_servers",
+		"data_sources", "search_parameters", "plugins", "models", "mcp_servers", "fallbacks", "web_search",
 	} {
 		if strings.EqualFold(known, name) {
 			return known, true

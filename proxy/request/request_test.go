@@ -49,7 +49,7 @@ func Example() {
 func TestWhatABodySaysAboutItsPriceIsRead(t *testing.T) {
 	t.Parallel()
 	r := parse(t, chat, ` {"model":"gpt-4o","n":3,"max_tokens":1e2,"max_completion_tokens":70.0,"stream":true,
-		"stream_options":{"include_usage":true},"service_tier":"flex","unknown":{"a":[1,2]},
+		"stream_options":{"include_usage":true},"service_tier":"flex","thinking":{"a":[1,2]},
 		"messages":[{"role":"system","content":"be\nbrief","name":"ops"},{"role":"user","content":[{"type":"text","text":"hi"}]}],
 		"tools":[{"type":"function","function":{"name":"f","parameters":{"enum":["a","b\n"]}}}]} `)
 	if r.Model != "gpt-4o" || r.N != 3 || *r.MaxTokens != 100 || *r.MaxCompletionTokens != 70 ||

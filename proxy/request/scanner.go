@@ -26,6 +26,7 @@ type scanner struct {
 	table    []int32  // hash table of the duplicate check, reused
 	seed     maphash.Seed
 	cache    func() error // reads the value of every cache_control, at any depth
+	objects  int64        // objects seen so far
 	elements int64        // array elements seen so far
 	escapes  int64        // escape sequences seen so far
 }
@@ -90,6 +91,7 @@ func (p *scanner) object(field func(name string) error) error {
 		return p.fail(fmt.Sprintf("nesting deeper than %d levels", depthMax))
 	}
 	p.pos++
+	p.objects++
 	base := len(p.keys)
 	for first := true; ; first = false {
 		p.space()
