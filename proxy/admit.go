@@ -39,7 +39,7 @@ func (x *exchange) early() error {
 	if x.attempt != "" {
 		return nil // whether its key was used before is for the ledger to say, also where a new request had no room
 	}
-	return x.s.Ledger.Refused(x.who.tenant, x.priced.bound)
+	return x.withFits(x.s.Ledger.Refused(x.who.tenant, x.priced.bound))
 }
 
 // allow asks the policy.
@@ -124,7 +124,7 @@ func (x *exchange) reserve() error {
 		return err
 	case err != nil:
 		x.s.Recorder.Closed(x.held.reservation)
-		return err
+		return x.withFits(err)
 	}
 	h := x.w.Header()
 	h.Set("X-BudgetGuard-Reservation", string(x.held.reservation))

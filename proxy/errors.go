@@ -24,6 +24,8 @@ type problem struct {
 	detail  string
 	param   string
 	budget  *domain.BudgetExceededError
+	// fits is what would fit the budget, nil where that is not known.
+	fits *fits
 	// attempt is what the request's idempotency key was used for.
 	attempt *domain.Attempt
 	// messages are a policy's.
@@ -115,11 +117,7 @@ func problemOfLedger(err error) *problem {
 	var used *domain.IdempotencyError
 	switch {
 	case errors.As(err, &exceeded):
-		detail := strings.TrimPrefix(exceeded.Error(), domain.ErrBudgetExceeded.Error()+": ")
-		if exceeded.Scope != (domain.Scope{}) {
-			detail += "; it is for " + exceeded.Scope.String()
-		}
-		return noRetry(&problem{status: http.StatusPaymentRequired, code: "budget_exceeded", message: "Budget exceeded", detail: detail, budget: exceeded})
+		return budgetExceeded(exceeded, nil)
 	case errors.As(err, &used):
 		return attempted(used)
 	case errors.Is(err, domain.ErrKeyUnusable), errors.Is(err, domain.ErrKeyUnknown), errors.Is(err, domain.ErrTenantUnknown):
@@ -204,6 +202,8 @@ type plainProblem struct {
 	Messages  []string     `json:"messages,omitempty"`
 	Nearest   []string     `json:"nearest,omitempty"`
 	Budget    *plainBudget `json:"budget,omitempty"`
+	Fits      *plainFits   `json:"fits,omitempty"`
+	InFlight  bool         `json:"inFlight,omitempty"`
 
 	Reservation *plainReservation `json:"reservation,omitempty"`
 }
@@ -214,6 +214,7 @@ type plainBudget struct {
 	Scope     string          `json:"scope"`
 	Limit     domain.Amount   `json:"limitUsd"`
 	Spent     domain.Amount   `json:"spentUsd"`
+	Presumed  domain.Amount   `json:"presumedUsd"`
 	Reserved  domain.Amount   `json:"reservedUsd"`
 	Requested domain.Amount   `json:"requestedUsd"`
 	ResetsAt  time.Time       `json:"resetsAt"`
@@ -226,16 +227,24 @@ func (p *problem) plain(id string) plainProblem {
 	}
 	if b := p.budget; b != nil {
 		body.Budget = &plainBudget{
-			ID: b.Budget, Period: b.Period, Scope: b.Scope.String(), Limit: b.Limit, Spent: b.Settled, Reserved: b.Held,
+			ID: b.Budget, Period: b.Period, Scope: b.Scope.String(), Limit: b.Limit, Spent: b.Settled,
+			Presumed: b.Presumed, Reserved: b.Held,
 			Requested: b.Requested, ResetsAt: b.Window.End,
 		}
+	}
+	if f := p.fits; f != nil {
+		body.Fits, body.InFlight = &plainFits{f.output}, f.inFlight
 	}
 	return body
 }
 
 // openAI is the form every OpenAI client decodes: all four keys, code a string (API reference, Errors).
 func (p *problem) openAI(id string) any {
-	message := p.message + ": " + p.detail
+	message := p.message + ": "
+	if p.param != "" && !strings.Contains(p.detail, p.param) {
+		message += p.param + ": " // most clients show nothing but the message
+	}
+	message += p.detail
 	if len(p.messages) > 0 {
 		message += ": " + strings.Join(p.messages, "; ")
 	}

@@ -95,7 +95,7 @@ func TestEveryRefusalHasItsStatusCodeAndBodyInBothDialects(t *testing.T) {
 		deps:   func(d *proxy.Deps) { d.Limiter = cursed{d.Limiter} },
 	})
 	key := g.tenant("acme", "100")
-	post, image := http.MethodPost, `{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]}`
+	post, image := http.MethodPost, `{"model":"gpt-3.5-turbo","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]}`
 	for _, c := range []refusal{
 		{"400-bad-json", 400, "invalid_request", post, chatPath, `{"model":`, nil},
 		{"400-duplicate-key", 400, "invalid_request", post, chatPath, chat(`"model":"gpt-4o",`), nil},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"sort"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/domain/pricing"
@@ -93,12 +94,18 @@ func (x *exchange) price() error {
 		return unavailable(err)
 	}
 
+	prompt, err := x.promptBound(model)
+	if err != nil {
+		return err
+	}
+
 	x.priced.model = model
 	x.priced.demand = pricing.Demand{
 		Tier: tier, At: x.started,
-		Prompt:  x.promptBound(model),
+		Prompt:  prompt,
 		Output:  model.MaxAnswer(x.asked.MaxTokens, x.asked.MaxCompletionTokens),
 		Prompts: x.asked.Prompts, Answers: max(x.asked.N, x.asked.BestOf),
+		Predicted: x.predicted(model), LongCacheWrite: x.asked.LongCacheWrite,
 	}
 	if x.asked.EchoOnly() && provider.Of(x.s.cfg.Upstream, model.Provider) == provider.OpenAI {
 		x.priced.demand.Output = 0 // elsewhere a cap of zero may mean none
@@ -106,15 +113,52 @@ func (x *exchange) price() error {
 	return x.hold(allowance)
 }
 
+// within is the most tokens of one answer with which the request's bound is within room, 0 for none. A
+// cap that the provider was seen to ignore bounds nothing.
+func (p priced) within(a pricing.Allowance, room domain.Amount) int64 {
+	if a.Uncapped {
+		return 0
+	}
+	fit := func(output int64) bool {
+		p.demand.Output = output
+		bound, _, err := p.most(a)
+		return err == nil && bound <= room
+	}
+	most := p.demand.Output
+	if most < 1 || !fit(1) {
+		return 0
+	}
+
+	// The bound grows with the answer, so the last one that fits is found by halves.
+	return int64(sort.Search(int(most), func(i int) bool { return !fit(int64(i) + 1) }))
+}
+
 // promptBound is the most tokens of input that the request can be billed.
-func (x *exchange) promptBound(model *pricing.Model) int64 {
+func (x *exchange) promptBound(model *pricing.Model) (int64, error) {
 	l := model.Limits
-	text := x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing), x.asked.Escaped,
+	tokens := x.s.Tokens.Bound(model.Encoding, x.asked.Texts, tokens.Framing(x.asked.Framing), x.asked.Escaped,
 		tokens.Allowance{
 			Preamble: l.Preamble, ToolPreamble: l.ToolPreamble, PerTool: l.PerTool, PerMessage: l.PerMessage,
 			Percent: l.Percent,
 		})
-	return text + x.asked.PromptTokens
+	for _, i := range x.asked.Images {
+		each, ok := model.ImageTokens(i.Width, i.Height, i.Detail)
+		if !ok {
+			return 0, badRequest("not_estimable", "messages", fmt.Sprintf("how the model %s counts images is not known; "+
+				"leave them out or choose another model", model.ID))
+		}
+		tokens += each
+	}
+	return tokens + x.asked.PromptTokens, nil
+}
+
+// predicted is the most tokens that a prediction can be billed as output.
+func (x *exchange) predicted(model *pricing.Model) int64 {
+	var sum int64
+	for _, text := range x.asked.Predicted {
+		sum += x.s.Tokens.Count(model.Encoding, text)
+	}
+	return sum
 }
 
 // hold finds the most the priced request can cost, with what earlier overruns of its model taught.

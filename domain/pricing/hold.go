@@ -114,28 +114,3 @@ func product(a, b int64) int64 {
 	}
 	return int64(lo)
 }
-
-// Fits is the most tokens of one answer with which the demand's hold is within room; 0 where none is.
-func (m *Model) Fits(d Demand, room domain.Amount) int64 {
-	most := max(d.Output, 1)
-	within := func(output int64) bool {
-		d.Output = output
-		held, err := m.Hold(d)
-		return err == nil && held <= room
-	}
-	if !within(1) {
-		return 0
-	}
-
-	// The hold grows with the output, so the last one that fits is found by halves.
-	low, high := int64(1), most
-	for low < high {
-		middle := low + (high-low+1)/2
-		if within(middle) {
-			low = middle
-		} else {
-			high = middle - 1
-		}
-	}
-	return low
-}

@@ -180,28 +180,6 @@ func TestAHoldOutOfRangeIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatFitsIsTheLastOutputThatDoes(t *testing.T) {
-	t.Parallel()
-	m := model(t, loadCatalogue(t), "gpt-5.4")
-	rapid.Check(t, func(t *rapid.T) {
-		d := Demand{
-			Tier: TierDefault, At: november, Answers: rapid.Int64Range(1, 8).Draw(t, "answers"),
-			Prompt: rapid.Int64Range(0, 300_000).Draw(t, "prompt"), Output: rapid.Int64Range(1, 128_000).Draw(t, "output"),
-		}
-		room := Amount(rapid.Int64Range(0, int64(usd("5"))).Draw(t, "room"))
-		fits, most := m.Fits(d, room), d.Output
-		for output, want := range map[int64]bool{fits: true, fits + 1: false} {
-			if output < 1 || output > most {
-				continue
-			}
-			d.Output = output
-			if held, err := m.Hold(d); err != nil || (held <= room) != want {
-				t.Fatalf("%d fit in %s; %d are held at %s, %v", fits, room, output, held, err)
-			}
-		}
-	})
-}
-
 func TestACapHoldsOnlyWhereTheProviderObeysIt(t *testing.T) {
 	t.Parallel()
 	c := loadCatalogue(t)

@@ -2,10 +2,18 @@ package request
 
 import "strings"
 
-// add keeps text that can be billed as input.
+// textsMax bounds the texts that are kept apart: a body of many tiny ones would cost many times its size.
+const textsMax = 1 << 16
+
+// add keeps text that can be billed as input. What comes beyond textsMax is counted by its bytes, which
+// is never less than its tokens.
 func (p *parser) add(text string) {
-	if text != "" {
+	switch {
+	case text == "":
+	case len(p.r.Texts) < textsMax:
 		p.r.Texts = append(p.r.Texts, text)
+	default:
+		p.r.PromptTokens += int64(len(text))
 	}
 }
 
@@ -50,16 +58,60 @@ func (p *parser) messages() error {
 		if p.peek() != '{' {
 			return invalid("messages", "each message must be an object")
 		}
-		p.r.Framing.Messages++
-		return p.object(p.message)
+		return p.oneMessage()
 	})
 }
 
-// message reads one field of a message.
-func (p *parser) message(name string) error {
+// message is what must be known of a message as a whole.
+type message struct{ role string }
+
+func (p *parser) oneMessage() error {
+	p.r.Framing.Messages++
+	p.said = message{}
+	first := len(p.r.Texts)
+	if err := p.object(p.messageField); err != nil {
+		return err
+	}
+	if p.said.role != "tool" && p.said.role != "function" {
+		return nil
+	}
+
+	// The result of a tool, whose text some providers escape once more.
+	p.r.Framing.ToolResults++
+	for _, text := range p.r.Texts[first:] {
+		p.r.Escaped += escapes(text)
+	}
+	return nil
+}
+
+// escapes is the number of characters that a text gains by being escaped as a JSON string.
+func escapes(text string) int64 {
+	var more int64
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"', c == '\\', c == '\n', c == '\r', c == '\t', c == '\b', c == '\f':
+			more++
+		case c < 0x20:
+			more += 5
+		}
+	}
+	return more
+}
+
+// messageField reads one field of a message.
+func (p *parser) messageField(name string) error {
 	switch name {
+	case "role":
+		return p.role()
 	case "name":
 		p.r.Framing.Names++
+	case "tool_calls":
+		elements := p.elements
+		err := p.input()
+		p.r.Framing.ToolCalls += p.elements - elements // with their nested arrays: more, never less
+		return err
+	case "function_call":
+		p.r.Framing.ToolCalls++
 	case "content":
 		return p.content()
 	}
@@ -67,6 +119,17 @@ func (p *parser) message(name string) error {
 		return p.refuse("messages")
 	}
 	return p.input()
+}
+
+// role keeps the role and counts it as text, as all of a message.
+func (p *parser) role() error {
+	if p.peek() != '"' {
+		return p.input()
+	}
+	role, err := p.text()
+	p.said.role = role
+	p.add(role)
+	return err
 }
 
 // content reads a string, null, a part, or an array of strings and parts.
@@ -85,13 +148,22 @@ func (p *parser) content() error {
 	return p.input()
 }
 
-// part reads an object that must be of a type whose price is that of its text.
+// part reads an object that must be of a type whose price is that of its text, or a picture.
 func (p *parser) part() error {
-	var kind string
+	var kind, detail string
+	var picture *Image
 	err := p.object(func(name string) error {
 		switch {
 		case name == "type":
 			return p.name("messages", &kind)
+		case name == "image_url":
+			var err error
+			picture, err = p.picture()
+			return err
+		case name == "detail":
+			return p.name("messages", &detail)
+		case name == "content": // of a tool's result
+			return p.content()
 		case media(name):
 			return p.refuse("messages")
 		}
@@ -100,17 +172,42 @@ func (p *parser) part() error {
 	if err != nil {
 		return err
 	}
+
 	switch kind {
-	case "text", "refusal", "input_text", "output_text":
+	case "image_url", "input_image":
+		if picture == nil {
+			return notEstimable("messages", "a picture needs an image_url: a URL, or data in base64")
+		}
+		if picture.Detail == "" {
+			picture.Detail = detail
+		}
+		p.r.Images = append(p.r.Images, *picture)
 		return nil
+	case "text", "refusal", "input_text", "output_text",
+		// What models said or called before, sent back in a later turn (Mistral and Anthropic, thinking;
+		// OpenRouter, reasoning tokens).
+		"thinking", "redacted_thinking", "reasoning", "tool_use", "tool_result", "reference":
+		if picture == nil {
+			return nil
+		}
 	}
-	return notEstimable("messages", "only text parts can be priced; images, audio and files cannot yet")
+	return notEstimable("messages", "only text and pictures can be priced; leave audio, files and video out")
+}
+
+// prediction reads a predicted output: what of it does not occur is billed as output.
+func (p *parser) prediction() error {
+	texts := len(p.r.Texts)
+	if err := p.input(); err != nil {
+		return err
+	}
+	p.r.Predicted = append(p.r.Predicted, p.r.Texts[texts:]...)
+	return nil
 }
 
 // media names the fields that carry or refer to what is not text, in any letter case, because some providers fold it.
 func media(name string) bool {
 	for _, kind := range [...]string{
-		"image_url", "input_image", "image", "images", "audio", "input_audio", "audio_url",
+		"image_url", "imageurl", "input_image", "image", "images", "source", "audio", "input_audio", "audio_url",
 		"file", "files", "input_file", "file_id", "file_data", "video", "video_url", "videos", "document",
 	} {
 		if strings.EqualFold(kind, name) {
@@ -134,10 +231,14 @@ func (p *parser) tools(field string) error {
 			return invalid(field, "each element must be an object")
 		}
 		p.r.Framing.Tools++
+		members := p.members
+		read := p.tool
 		if field == "functions" {
-			return p.notation(p.value)
+			read = p.value
 		}
-		return p.notation(p.tool)
+		err := p.notation(read)
+		p.r.Framing.Params += p.members - members
+		return err
 	})
 }
 

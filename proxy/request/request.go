@@ -61,6 +61,10 @@ type Request struct {
 	// U+FFFD); nested JSON is as in the body with escapes resolved.
 	Texts   []string
 	Framing Framing
+	// Predicted are the texts of a prediction, which can all be billed as output, too. They are in Texts as well.
+	Predicted []string
+	// Images are the pictures of the messages.
+	Images []Image
 	// Escaped is the number of characters that the results of tools would gain by being escaped as JSON
 	// once more, as some providers count them.
 	Escaped int64
@@ -80,13 +84,6 @@ func (r Request) EchoOnly() bool {
 // Choices is the number of answers that are generated and billed: the larger of n and best_of, for each prompt.
 func (r Request) Choices() int64 {
 	return r.Prompts * max(r.N, r.BestOf)
-}
-
-// EchoOnly reports whether a completion repeats its prompt and generates nothing (OpenAI, completions:
-// echo with max_tokens 0).
-func (r Request) EchoOnly() bool {
-	return r.Route == RouteCompletions && r.Echo && r.MaxTokens != nil && *r.MaxTokens == 0 &&
-		r.MaxCompletionTokens == nil
 }
 
 // OutputCap is the larger of max_tokens and max_completion_tokens, per choice; false where neither is given, and the
@@ -144,6 +141,7 @@ func Parse(route Route, body []byte) (Request, error) {
 type parser struct {
 	scanner
 	r           Request
+	said        message // of the message that is being read
 	hasMessages bool
 	hasPrompt   bool
 }
@@ -196,7 +194,13 @@ func (p *parser) field(name string) error {
 		return p.tools(name)
 	case "modalities":
 		return p.modalities()
-	case "response_format", "prediction", "suffix", "messages", "prompt":
+	case "prediction":
+		return p.prediction()
+	case "prompt_cache_options":
+		return p.cacheOptions()
+	case "prompt_cache_retention":
+		return p.cacheRetention()
+	case "response_format", "suffix", "messages", "prompt":
 		return p.input()
 	}
 	return p.other(name)
@@ -322,7 +326,7 @@ func unbilled(name string) bool {
 	switch name {
 	case "temperature", "top_p", "top_k", "min_p", "seed", "stop", "user", "store", "metadata", "logprobs", "top_logprobs",
 		"logit_bias", "presence_penalty", "frequency_penalty", "repetition_penalty", "parallel_tool_calls",
-		"reasoning_effort", "verbosity", "safety_identifier", "prompt_cache_key", "prompt_cache_retention":
+		"reasoning_effort", "verbosity", "safety_identifier", "prompt_cache_key":
 		return true
 	}
 	return false
@@ -333,7 +337,7 @@ func variant(name string) (string, bool) {
 	for _, known := range [...]string{
 		"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "service_tier", "echo",
 		"messages", "prompt", "suffix", "tools", "functions", "response_format", "prediction", "modalities",
-		"audio", "web_search_options", "previous_response_id", "conversation", "background",
+		"audio", "web_search_options", "prompt_cache_options", "prompt_cache_retention", "previous_response_id", "conversation", "background",
 		"data_sources", "search_parameters", "plugins", "models", "mcp_servers", "fallbacks", "web_search",
 	} {
 		if strings.EqualFold(known, name) {

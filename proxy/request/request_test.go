@@ -71,7 +71,7 @@ func TestWhatABodySaysAboutItsPriceIsRead(t *testing.T) {
 	if !slices.Equal(r.Texts, want) {
 		t.Errorf("texts\n got %q\nwant %q", r.Texts, want)
 	}
-	framing := request.Framing{Messages: 2, Names: 1, Tools: 1, Items: 2 + 2 + 1}
+	framing := request.Framing{Messages: 2, Names: 1, Tools: 1, Items: 2 + 2 + 1, Params: 5}
 	if r.Framing != framing {
 		t.Errorf("framing %+v, want %+v", r.Framing, framing)
 	}
@@ -192,9 +192,9 @@ func TestAmbiguousOrMalformedBodiesAreInvalid(t *testing.T) {
 func TestWhatCountingTextCannotBoundIsNotEstimable(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
-		withContent(`[{"type":"image_url","image_url":{"url":"data:"}}]`), withContent(`[{"type":"input_audio","input_audio":{}}]`),
+		withContent(`[{"type":"image_url"}]`), withContent(`[{"type":"input_audio","input_audio":{}}]`),
 		withContent(`[{"type":"file","file":{}}]`), withContent(`[{"type":"new"}]`), withContent(`[{"text":"no type"}]`), withContent(`[{"type":null}]`),
-		withContent(`[{"type":"text","text":"a","image_url":{}}]`), withContent(`[{"type":"text","Image_URL":{}}]`), withContent(`{"type":"image_url"}`),
+		withContent(`[{"type":"text","text":"a","image_url":{}}]`), withContent(`[{"type":"text","Image_URL":{}}]`), withContent(`{"type":"image_url","image_url":null}`),
 		`{"model":"m","messages":[{"role":"assistant","audio":{"id":"a"}}]}`, `{"model":"m","messages":[{"role":"user","content":"","images":["x"]}]}`,
 		withField(`"audio":{"voice":"alloy"}`), withField(`"modalities":["text","audio"]`), withField(`"web_search_options":{}`),
 		withField(`"tools":[{"type":"web_search"}]`), withField(`"tools":[{"google_search":{}}]`), withField(`"tools":[{"type":"function"},{"type":"mcp"}]`),

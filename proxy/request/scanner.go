@@ -29,6 +29,7 @@ type scanner struct {
 	objects  int64        // objects seen so far
 	elements int64        // array elements seen so far
 	escapes  int64        // escape sequences seen so far
+	members  int64        // members of objects seen so far
 }
 
 func (p *scanner) fail(what string) error {
@@ -130,6 +131,7 @@ func (p *scanner) member(field func(name string) error) error {
 	if len(p.keys) == keysMax {
 		return invalid("", fmt.Sprintf("the body has objects with more than %d names", keysMax))
 	}
+	p.members++
 	p.keys = append(p.keys, name)
 	p.space()
 	if p.peek() != ':' {
