@@ -1,60 +1,124 @@
 package proxy
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"strconv"
-	"strings"
+	"time"
 
+	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/proxy/provider"
 	"github.com/budgetguard/budgetguard/proxy/sse"
 )
 
-// maxAnswer bounds an answer that is read whole before it is passed on. The largest output of any model
-// is a tenth of it.
-const maxAnswer = 64 << 20
+const (
+	// maxAnswer bounds an answer that is read whole before it is passed on. The largest output of any model
+	// is a tenth of it.
+	maxAnswer = 64 << 20
+	// maxBlanks bounds the blanks in front of an answer, which some providers send to keep the connection
+	// alive: one each second for more than a day.
+	maxBlanks = 100_000
+)
 
 // answer passes the provider's answer back and meters it.
 func (x *exchange) answer(c *call, answer *http.Response) {
+	if answer.StatusCode < http.StatusOK || answer.StatusCode > 999 {
+		// No answer that can be passed on: 101 would turn the connection into one that is not asked for.
+		x.brokenOff(c, answer.StatusCode, fmt.Errorf("the provider's status is %d", answer.StatusCode))
+		return
+	}
 	x.copyHeaders(answer.Header)
-	body, metered := decoded(answer, x.w.Header())
-	kind, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type"))
-	if answer.StatusCode == http.StatusOK && err == nil && kind == "text/event-stream" && metered {
+	x.tellKeys(answer.StatusCode)
+	body := receive(answer, x.w.Header())
+	if answer.StatusCode == http.StatusOK && body.metered && body.streams(answer.Header.Get("Content-Type")) {
 		x.stream(c, answer, body)
 		return
 	}
-	whole, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+
+	blanks, err := x.passBlanks(answer.StatusCode, body)
+	var whole []byte
+	if err == nil {
+		whole, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	}
 	if err == nil && len(whole) > maxAnswer {
 		err = errors.New("the answer is larger than 64 MiB")
 	}
-	if err != nil {
+	if err != nil && x.priced.provider.Ended(answer.StatusCode, nil) != provider.NotBilled {
 		x.brokenOff(c, answer.StatusCode, err)
 		return
 	}
-	x.conclude(answer.StatusCode, whole, metered)
-	x.begin(answer.StatusCode)
-	// What it cost is booked; a client that does not read must not hold up a shutdown. A writer without
-	// deadlines only lacks the guard.
+	x.conclude(answer.StatusCode, whole, body.metered)
+	x.passOn(answer.StatusCode, append(blanks, whole...))
+}
+
+// passOn answers the client. What the call cost is booked by now; a client that does not read must not
+// hold up a shutdown.
+func (x *exchange) passOn(status int, whole []byte) {
+	if !x.answering {
+		x.begin(status)
+	}
+	// A writer without deadlines only lacks the guard.
 	_ = http.NewResponseController(x.w).SetWriteDeadline(x.s.cfg.Now().Add(writeTimeout))
 	if _, err := x.w.Write(whole); err != nil {
 		x.s.log.DebugContext(x.r.Context(), "the client has gone", slog.String("request_id", x.id))
 	}
 }
 
+// passBlanks reads the blanks in front of a plain answer. Those that come by themselves are a provider's
+// way to keep the connection alive while a model thinks, and are passed on at once; the rest is returned.
+// From then on the answer has begun, and no header can be set any more.
+func (x *exchange) passBlanks(status int, body incoming) ([]byte, error) {
+	var blanks []byte
+	for n := 0; ; n++ {
+		b, err := body.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return blanks, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if b != ' ' && b != '\n' && b != '\r' && b != '\t' {
+			return blanks, body.UnreadByte()
+		}
+		if n == maxBlanks {
+			return nil, errors.New("the answer begins with too many blanks")
+		}
+		blanks = append(blanks, b)
+		if body.Buffered() > 0 {
+			continue
+		}
+		x.passOn(status, blanks)
+		_ = http.NewResponseController(x.w).Flush() // a client that has gone is noticed later
+		blanks = blanks[:0]
+	}
+}
+
 // conclude settles an answer that came whole, by its status. A success that cannot be read (a compression
 // we do not know) says nothing about its cost.
 func (x *exchange) conclude(status int, whole []byte, metered bool) {
-	switch {
-	case status >= http.StatusOK && status < http.StatusMultipleChoices && metered:
-		x.concludeSuccess(whole)
-	case notBilled(status):
-		x.release("upstream_status_" + strconv.Itoa(status))
-	default:
-		x.presume("upstream_status_" + strconv.Itoa(status))
+	reason := "upstream_status_" + strconv.Itoa(status)
+	if status >= http.StatusOK && status < http.StatusMultipleChoices {
+		if metered {
+			x.concludeSuccess(whole)
+			return
+		}
+		x.presume(reason)
+		return
+	}
+	if !metered {
+		whole = nil
+	}
+	switch x.priced.provider.Ended(status, whole) {
+	case provider.NotBilled:
+		x.release(reason)
+	case provider.PromptBilled:
+		x.settlePrompt(reason)
+	case provider.Unproven:
+		x.presume(reason)
 	}
 }
 
@@ -70,60 +134,62 @@ func (x *exchange) concludeSuccess(whole []byte) {
 	x.w.Header().Set("X-BudgetGuard-Cost-Usd", x.settleMetered(&m).String())
 }
 
-// notBilled is the table of statuses that, when the answer came whole, prove that nothing is billed: the
-// provider refused, or failed by itself. A time-out (408, 504) or a gateway between (502, 52x) proves
-// nothing about what runs behind it.
-func notBilled(status int) bool {
-	if status == http.StatusInternalServerError || status == http.StatusServiceUnavailable {
-		return true
+// settlePrompt charges the bound of the prompt, which was read and not answered.
+func (x *exchange) settlePrompt(reason string) {
+	usage := domain.Usage{Prompt: x.priced.estimate.PromptTokens}
+	d := x.priced.demand
+	cost, err := x.priced.model.Cost(d.Tier, usage, x.started, x.s.cfg.Now())
+	if err != nil {
+		x.presume(reason)
+		return
 	}
-	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && status != http.StatusRequestTimeout
+	x.send(domain.Settle{
+		Reservation: x.held.reservation, Charged: min(cost, x.priced.bound), Basis: domain.BasisCounted, Usage: usage,
+		AnsweredTier: d.Tier, Reason: reason,
+	})
 }
 
-// brokenOff ends an answer that was cut before any of it was passed on.
+// brokenOff ends an answer that was cut. Where a part of it was passed on, the connection breaks, so that
+// it is not taken for the whole.
 func (x *exchange) brokenOff(c *call, status int, err error) {
 	x.presume(reasonOf(context.Cause(c.ctx), "answer_cut"))
-	p := &problem{
+	x.s.log.WarnContext(x.r.Context(), "the provider's answer was cut; the whole hold is charged",
+		slog.String("request_id", x.id), slog.Int("upstream_status", status), slog.String("error", err.Error()))
+	if x.answering {
+		panic(http.ErrAbortHandler)
+	}
+	p := mayBeBilled(&problem{
 		status: http.StatusBadGateway, code: "upstream_unreachable", message: "Upstream unreachable",
 		detail: "the provider broke off its answer; the call may have been billed", cause: err,
-	}
+	})
 	if errors.Is(context.Cause(c.ctx), errUpstreamTimeout) {
 		p.status, p.code, p.message = http.StatusGatewayTimeout, "upstream_timeout", "Upstream timeout"
 	}
-	x.s.log.WarnContext(x.r.Context(), "answer cut", slog.String("request_id", x.id), slog.Int("upstream_status", status))
 	x.w.Header().Del("Content-Encoding") // the provider's
 	x.refuse(p)
 }
 
-// decoded is the answer's body without compression, which nobody asked for and some servers apply all
-// the same. A form we cannot read is passed on as it is, unmetered.
-func decoded(answer *http.Response, h http.Header) (body io.Reader, metered bool) {
-	switch strings.ToLower(answer.Header.Get("Content-Encoding")) {
-	case "", "identity":
-		return answer.Body, true
-	case "gzip":
-		return &lazyGzip{source: answer.Body}, true
+// mayBeBilled tells clients not to send a request again by themselves whose first try is paid for.
+func mayBeBilled(p *problem) *problem { return noRetry(p) }
+
+// tellKeys tells a provider's refusal of its key from a refusal of ours, to the client and to the operator.
+func (x *exchange) tellKeys(status int) {
+	if status != http.StatusUnauthorized && status != http.StatusForbidden {
+		return
 	}
-	h.Set("Content-Encoding", answer.Header.Get("Content-Encoding"))
-	return answer.Body, false
+	x.w.Header().Set("X-BudgetGuard-Upstream-Refused", strconv.Itoa(status))
+	if x.r.Header.Get("X-OpenAI-Key") != "" {
+		return // the caller's own key, and the caller's to mend
+	}
+	x.s.Metrics.upstreamRefused()
+	if x.s.keyWarning.due(x.s.cfg.Now()) {
+		x.s.log.WarnContext(x.r.Context(), "the provider refuses the installation's key: check OPENAI_KEY and OPENAI_BASE_URL",
+			slog.Int("upstream_status", status), slog.String("request_id", x.id), slog.String("provider", string(x.priced.provider)))
+	}
 }
 
-// lazyGzip reads the header with the first byte, so that an empty body is an end and no error up front.
-type lazyGzip struct {
-	source io.Reader
-	reader *gzip.Reader
-}
-
-func (g *lazyGzip) Read(p []byte) (int, error) {
-	if g.reader == nil {
-		reader, err := gzip.NewReader(g.source)
-		if err != nil {
-			return 0, err
-		}
-		g.reader = reader
-	}
-	return g.reader.Read(p)
-}
+// warningEvery is how often the same warning is worth a line.
+const warningEvery = time.Minute
 
 // copyHeaders passes back what clients use of the provider's headers and nothing else: no cookie, no
 // hop-by-hop header, no length of a body we may shorten.

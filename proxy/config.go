@@ -35,6 +35,10 @@ type Config struct {
 	// UpstreamTimeout bounds a call to the provider, DrainTimeout reading on after the client has gone.
 	UpstreamTimeout, DrainTimeout time.Duration
 
+	// KeepAlive is after how much silence of the provider a stream gets a comment that keeps its connection
+	// alive; 0 sends none.
+	KeepAlive time.Duration
+
 	Now    func() time.Time
 	Logger *slog.Logger
 }

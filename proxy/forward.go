@@ -77,8 +77,15 @@ func (s *Server) newCall(client context.Context, reservation domain.ReservationI
 // outgoing is the request as the provider gets it: the client's bytes, our key, and no header that could
 // move the bill, the connection or the answer's form.
 func (x *exchange) outgoing(c *call) *http.Request {
-	body := request.InjectIncludeUsage(x.body, x.asked)
-	target := x.s.cfg.Upstream.JoinPath(strings.TrimPrefix(string(x.route), "/v1"))
+	body := x.body
+	if x.injects() {
+		body = request.InjectIncludeUsage(x.body, x.asked)
+	}
+	base := *x.s.cfg.Upstream
+	if base.Path == "" {
+		base.Path = "/" // a request line begins with a slash
+	}
+	target := base.JoinPath(strings.TrimPrefix(string(x.route), "/v1"))
 	r := (&http.Request{
 		Method: http.MethodPost, URL: target, Host: target.Host, Header: http.Header{},
 		Body: nopCloser{bytes.NewReader(body)}, ContentLength: int64(len(body)),
@@ -95,6 +102,11 @@ func (x *exchange) outgoing(c *call) *http.Request {
 	r.Header.Set("Authorization", "Bearer "+x.held.key)
 	r.Header.Set("X-Request-Id", x.id)
 	return r
+}
+
+// injects reports whether the stream is asked for a usage that the client did not ask for.
+func (x *exchange) injects() bool {
+	return x.asked.Stream && !x.asked.IncludeUsage && x.priced.provider.TakesStreamOptions()
 }
 
 // nopCloser is a body that net/http can send again. It does so only for a POST of which nothing was written
@@ -117,6 +129,7 @@ func (x *exchange) unanswered(c *call, err error) {
 		}
 	}
 	if c.sent.Load() {
+		p = mayBeBilled(p)
 		x.presume(reasonOf(cause, "upstream_broke_off"))
 	} else {
 		x.release("not_sent")

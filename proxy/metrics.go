@@ -18,6 +18,7 @@ type Metrics struct {
 	overruns  prometheus.Counter
 	local     prometheus.Counter
 	unknowns  prometheus.Counter
+	refused   prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them; a second registration in one registry panics, as
@@ -52,7 +53,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Name: "budgetguard_unknown_usage_figures_total",
 		Help: "Figures in tokens in providers' usages that no table knows; the log names each once.",
 	})
-	r.MustRegister(m.unknowns, m.requests, m.reserve, m.settle, m.provider, m.presumeds, m.overruns, m.local)
+	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "budgetguard_upstream_refused_total",
+		Help: "Answers 401 and 403 of the provider to the installation's own key.",
+	})
+	r.MustRegister(m.refused, m.unknowns, m.requests, m.reserve, m.settle, m.provider, m.presumeds, m.overruns, m.local)
 	return m
 }
 
@@ -64,5 +69,6 @@ func (m *Metrics) settled(took time.Duration)  { m.settle.Observe(took.Seconds()
 func (m *Metrics) upstream(took time.Duration) { m.provider.Observe(took.Seconds()) }
 func (m *Metrics) presumed(reason string)      { m.presumeds.WithLabelValues(reason).Inc() }
 func (m *Metrics) overran()                    { m.overruns.Inc() }
+func (m *Metrics) upstreamRefused()            { m.refused.Inc() }
 func (m *Metrics) unknownFigure()              { m.unknowns.Inc() }
 func (m *Metrics) limitedLocally()             { m.local.Inc() }

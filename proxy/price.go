@@ -18,6 +18,7 @@ import (
 // priced is what a request can cost at most, and how that was found.
 type priced struct {
 	model    *pricing.Model
+	provider provider.Name // who answers
 	estimate domain.Estimate
 	bound    domain.Amount
 	tags     map[string]string
@@ -99,7 +100,7 @@ func (x *exchange) price() error {
 		return err
 	}
 
-	x.priced.model = model
+	x.priced.model, x.priced.provider = model, provider.Of(x.s.cfg.Upstream, model.Provider)
 	x.priced.demand = pricing.Demand{
 		Tier: tier, At: x.started,
 		Prompt:  prompt,
@@ -107,7 +108,7 @@ func (x *exchange) price() error {
 		Prompts: x.asked.Prompts, Answers: max(x.asked.N, x.asked.BestOf),
 		Predicted: x.predicted(model), LongCacheWrite: x.asked.LongCacheWrite,
 	}
-	if x.asked.EchoOnly() && provider.Of(x.s.cfg.Upstream, model.Provider) == provider.OpenAI {
+	if x.asked.EchoOnly() && x.priced.provider == provider.OpenAI {
 		x.priced.demand.Output = 0 // elsewhere a cap of zero may mean none
 	}
 	return x.hold(allowance)

@@ -22,17 +22,18 @@ import (
 type Server struct {
 	Deps
 
-	cfg      Config
-	client   *http.Client
-	known    *memory
-	allowed  *allowances
-	unknowns onceEach // figures of usages that were warned about
-	log      *slog.Logger
-	cut      context.Context    //nolint:containedctx // ends calls that outlive the shutdown's deadline
-	stop     context.CancelFunc // of cut
-	pending  sync.WaitGroup     // requests, and settlements on their way; added to from zero only by enter
-	gate     sync.Mutex         // of closed
-	closed   bool               // nothing enters any more
+	cfg        Config
+	client     *http.Client
+	known      *memory
+	allowed    *allowances
+	unknowns   onceEach   // figures of usages that were warned about
+	keyWarning nowAndThen // of the provider's refusal of our key
+	log        *slog.Logger
+	cut        context.Context    //nolint:containedctx // ends calls that outlive the shutdown's deadline
+	stop       context.CancelFunc // of cut
+	pending    sync.WaitGroup     // requests, and settlements on their way; added to from zero only by enter
+	gate       sync.Mutex         // of closed
+	closed     bool               // nothing enters any more
 }
 
 // New makes a Server. It starts nothing.

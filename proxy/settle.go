@@ -178,9 +178,14 @@ func (x *exchange) noteUnknown(m *sse.Meter) {
 	}
 }
 
-// presume charges the whole hold: the provider may have billed, and nobody can say how much.
+// presume charges the whole hold: the provider may have billed, and nobody can say how much. As long as
+// the answer has not begun, the client is told not to send the request again by itself: each try would be
+// presumed as well.
 func (x *exchange) presume(reason string) {
 	x.s.Metrics.presumed(reason)
+	if !x.answering {
+		x.w.Header().Set("X-Should-Retry", "false")
+	}
 	x.send(domain.SettlePresumed{Reservation: x.held.reservation, Reason: reason})
 }
 

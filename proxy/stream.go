@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
@@ -25,15 +27,26 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
 	x.begin(http.StatusOK)
-	client := &listener{w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context(), unsent: true}
+	client := &listener{
+		w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context(), unsent: true,
+		keepAlive: x.s.cfg.KeepAlive,
+	}
 	var meter sse.Meter
-	reader := sse.NewReader(&relay{from: body, to: client})
-	usageLast := false
+	source := &relay{from: body, to: client}
+	reader := sse.NewReader(source)
+	usageLast, injected, lost := false, x.injects(), false
 	var rest []byte // what stands at the end without its blank line
 	for {
 		event, err := reader.Next()
+		if errors.Is(err, sse.ErrTooLong) {
+			// Too large to look into, but what comes behind it may say what was billed.
+			client.write(rest)
+			rest, lost = nil, true
+			reader = sse.NewReader(skipEvent(source, client))
+			continue
+		}
 		if err != nil {
-			x.streamEnded(c, &meter, client, rest, endOf(err, answer, &meter, usageLast))
+			x.streamEnded(c, &meter, client, rest, endOf(err, answer, &meter, usageLast), lost)
 			return
 		}
 		var chunk sse.Chunk
@@ -50,7 +63,38 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 			rest = event.Raw // to be told from a broken piece by what follows
 			continue
 		}
-		client.write(event.Raw)
+		raw := event.Raw
+		if injected {
+			raw = sse.StripNullUsage(raw)
+		}
+		client.write(raw)
+	}
+}
+
+// skipEvent passes on the rest of an event up to its blank line, and gives what follows.
+func skipEvent(from *relay, to *listener) io.Reader {
+	keepAlive := to.keepAlive
+	to.keepAlive = 0 // a comment within an event would be part of it
+	defer func() { to.keepAlive = keepAlive }()
+
+	buffer := make([]byte, peekSize)
+	line := true // the line has begun with something
+	for {
+		n, err := from.Read(buffer)
+		for i, b := range buffer[:n] {
+			if b == '\r' {
+				continue
+			}
+			if b == '\n' && !line {
+				to.write(buffer[:i+1])
+				return io.MultiReader(bytes.NewReader(bytes.Clone(buffer[i+1:n])), from)
+			}
+			line = b != '\n'
+		}
+		to.write(buffer[:n])
+		if err != nil {
+			return from // which fails again
+		}
 	}
 }
 
@@ -80,26 +124,20 @@ func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) e
 }
 
 // streamEnded settles a stream and, if it was cut while the client still listens, says so to the client:
-// in place of the rest, which would spoil the event that says it.
-func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest []byte, end ending) {
-	told := x.told(meter)
-	if end == clean && len(rest) > 0 {
-		client.write(rest)
-	}
-	switch {
-	case end == clean && !told && meter.Failed():
-		x.presume("upstream_error_in_stream")
-		return
-	case end == clean && !told && !meter.Done() && meter.Deltas() == 0: // not a word of an answer
-		x.presume("answer_without_cost")
-		return
-	case end == clean:
-		x.settleMetered(meter)
+// in place of the rest, which would spoil the event that says it. Lost reports that an event was too large
+// to look into.
+func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest []byte, end ending, lost bool) {
+	if end == clean {
+		if len(rest) > 0 {
+			client.write(rest)
+		}
+		x.concludeStream(meter, lost)
 		return
 	}
+
 	reason := reasonOf(context.Cause(c.ctx), "stream_cut")
 	x.presume(reason)
-	x.s.log.WarnContext(x.r.Context(), "stream cut", slog.String("request_id", x.id), slog.String("reason", reason))
+	x.s.log.WarnContext(x.r.Context(), "stream cut; the whole hold is charged", slog.String("request_id", x.id), slog.String("reason", reason))
 	message, code := "the provider broke off the stream", "upstream_unreachable"
 	switch {
 	case errors.Is(context.Cause(c.ctx), errShutdown):
@@ -108,21 +146,61 @@ func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest
 		message, code = "the provider did not finish in time", "upstream_timeout"
 	}
 	client.write(fmt.Appendf(nil, `data: {"error":{"message":%q,"type":"server_error","param":null,"code":%q}}`+"\n\n", message, code))
+	client.flush()
+
+	// A client that does not know the event must not take half an answer for a whole one: a response that
+	// ends in order would look like one.
+	panic(http.ErrAbortHandler)
 }
 
-// listener writes to a client until it has gone.
+// concludeStream settles a stream that came to its end. Without a usage, text bounds what a model can have
+// generated only if it does not reason: hidden tokens are billed, too.
+func (x *exchange) concludeStream(meter *sse.Meter, lost bool) {
+	told := x.told(meter)
+	switch {
+	case told:
+		x.settleMetered(meter)
+	case lost:
+		x.presume("event_too_large")
+	case !meter.Failed() && !meter.Done() && meter.Deltas() == 0: // not a word of an answer
+		x.presume("answer_without_cost")
+	case x.priced.model.Reasoning && meter.Failed():
+		x.presume("upstream_error_in_stream")
+	case x.priced.model.Reasoning:
+		x.presume("reasoning_without_usage")
+	default:
+		x.settleMetered(meter)
+	}
+}
+
+// listener writes to a client until it has gone. Between events it can be written to by a timer, which
+// keeps the connection alive.
 type listener struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	now     func() time.Time
-	ctx     context.Context //nolint:containedctx // the client's, to notice that it has gone
-	gone    bool
-	unsent  bool // something waits in the writer's buffer
+	w         http.ResponseWriter
+	control   *http.ResponseController
+	now       func() time.Time
+	ctx       context.Context //nolint:containedctx // the client's, to notice that it has gone
+	keepAlive time.Duration
+
+	mu     sync.Mutex
+	gone   bool
+	unsent bool // something waits in the writer's buffer
+	idle   bool // nothing is written until the provider says more
+	timer  *time.Timer
 }
 
 func (l *listener) write(b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.put(b)
+}
+
+func (l *listener) put(b []byte) {
 	if l.gone || l.ctx.Err() != nil {
 		l.gone = true
+		return
+	}
+	if len(b) == 0 {
 		return
 	}
 	l.bound()
@@ -133,6 +211,12 @@ func (l *listener) write(b []byte) {
 }
 
 func (l *listener) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send()
+}
+
+func (l *listener) send() {
 	if !l.unsent || l.gone {
 		return
 	}
@@ -148,6 +232,37 @@ func (l *listener) bound() {
 	_ = l.control.SetWriteDeadline(l.now().Add(writeTimeout))
 }
 
+// wait keeps the connection alive until it is told that the provider has said more. A comment has one line
+// end, because some clients take an empty line behind it for an event.
+func (l *listener) wait() (over func()) {
+	if l.keepAlive <= 0 {
+		return func() {}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle = true
+	l.timer = time.AfterFunc(l.keepAlive, l.ping)
+	return l.heard
+}
+
+func (l *listener) ping() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.idle {
+		l.put([]byte(": ping\n"))
+		l.send()
+		l.timer.Reset(l.keepAlive)
+	}
+}
+
+// heard ends a wait.
+func (l *listener) heard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle = false
+	l.timer.Stop()
+}
+
 // relay reads from the provider and, before it waits for more, lets the client have what came: events that
 // arrive together leave together, and none waits for the next.
 type relay struct {
@@ -157,5 +272,6 @@ type relay struct {
 
 func (r *relay) Read(p []byte) (int, error) {
 	r.to.flush()
+	defer r.to.wait()()
 	return r.from.Read(p)
 }

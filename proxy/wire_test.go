@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -159,6 +160,15 @@ func (r reply) want(tb testing.TB, status int) reply {
 	tb.Helper()
 	if r.err != nil || r.status != status {
 		tb.Fatalf("got %d %s %v, want %d", r.status, r.body, r.err, status)
+	}
+	return r
+}
+
+// wantCut checks that the answer began and that its transport broke before its end.
+func (r reply) wantCut(tb testing.TB) reply {
+	tb.Helper()
+	if !errors.Is(r.err, io.ErrUnexpectedEOF) || r.status != http.StatusOK {
+		tb.Fatalf("got %d %s %v, want 200 and a broken transport", r.status, r.body, r.err)
 	}
 	return r
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // dataURL is a picture of so many pixels.
-func dataURL(t testing.TB, kind string, width, height int) string {
-	t.Helper()
+func dataURL(tb testing.TB, kind string, width, height int) string {
+	tb.Helper()
 	var b bytes.Buffer
 	picture := image.NewGray(image.Rect(0, 0, width, height))
 	err := png.Encode(&b, picture)
@@ -24,7 +24,7 @@ func dataURL(t testing.TB, kind string, width, height int) string {
 		err = jpeg.Encode(&b, picture, nil)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return "data:image/" + kind + ";base64," + base64.StdEncoding.EncodeToString(b.Bytes())
 }

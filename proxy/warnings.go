@@ -1,6 +1,9 @@
 package proxy
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // onceEach says of each of a bounded number of names when it is seen for the first time. What comes
 // beyond the bound is never the first, so a hostile provider cannot fill a log or the memory. Safe for
@@ -22,5 +25,22 @@ func (o *onceEach) first(name string) bool {
 		o.seen = map[string]bool{}
 	}
 	o.seen[name] = true
+	return true
+}
+
+// nowAndThen says when a warning that keeps coming is due again. Safe for concurrent use; the zero value
+// is due at once.
+type nowAndThen struct {
+	mu   sync.Mutex
+	next time.Time
+}
+
+func (n *nowAndThen) due(now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now.Before(n.next) {
+		return false
+	}
+	n.next = now.Add(warningEvery)
 	return true
 }
