@@ -244,17 +244,25 @@ func (p *parser) tools(field string) error {
 
 func (p *parser) tool() error {
 	var kind string
+	members, functions := 0, 0
 	err := p.object(func(name string) error {
-		if name == "type" {
+		members++
+		switch name {
+		case "type":
 			return p.name("tools", &kind)
+		case "function":
+			functions++
 		}
 		return p.value()
 	})
 	if err != nil {
 		return err
 	}
+	if kind == "" && functions == 1 && members == 1 {
+		return nil // Mistral's default type (Mistral API reference, tools)
+	}
 	if kind != "function" && kind != "custom" {
-		return notEstimable("tools", "only tools of type function and custom can be priced")
+		return notEstimable("tools", "only tools of type function and custom can be priced: the provider bills others by the call")
 	}
 	return nil
 }

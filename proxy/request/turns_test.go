@@ -70,3 +70,11 @@ func TestManyTinyTextsCostNoMultipleOfTheirBody(t *testing.T) {
 		t.Errorf("%d texts and %d tokens of %d", len(r.Texts), r.PromptTokens, n)
 	}
 }
+
+func TestAToolWithoutATypeIsAFunctionWhereItIsNothingElse(t *testing.T) {
+	t.Parallel()
+	parse(t, chat, withField(`"tools":[{"function":{"name":"f"}}]`))
+	for _, tool := range []string{`{}`, `{"web_search":{}}`, `{"function":{"name":"f"},"web_search":{}}`, `{"function":{"name":"f"},"type":"mcp"}`} {
+		wantCode(t, chat, withField(`"tools":[`+tool+`]`), request.NotEstimable)
+	}
+}
