@@ -3,12 +3,14 @@ package proxy_test
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/internal/mockupstream"
 )
 
 // official is OpenAI's own client with nothing changed but the URL and the key.
@@ -168,5 +170,22 @@ func TestTheOfficialClientSeesAStreamThatBreaksOff(t *testing.T) {
 	if err := stream.Err(); err == nil || chunks != 1 || !containsAll(err.Error(), "broke off") {
 		t.Errorf("after %d chunks: %v", chunks, err)
 	}
+	g.presumed("acme", "stream_cut")
+}
+
+func TestTheOfficialClientShowsWhyAStreamWasCut(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{books: atLeast})
+	client := g.official(g.tenant("acme", "1"), option.WithMaxRetries(0))
+	g.settings(t, func(s *mockupstream.Settings) { s.CutAfterChunks = 5 })
+	stream := client.Chat.Completions.NewStreaming(t.Context(), question())
+	chunks := 0
+	for stream.Next() {
+		chunks++
+	}
+	if err := stream.Err(); err == nil || !strings.Contains(err.Error(), "the provider broke off the stream") || chunks == 0 {
+		t.Errorf("%d chunks, %v", chunks, err)
+	}
+	_ = stream.Close() // it is broken
 	g.presumed("acme", "stream_cut")
 }

@@ -70,6 +70,7 @@ func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
 			ReservationTTL:  v.duration("RESERVATION_TTL", time.Second, 24*time.Hour),
 			UpstreamTimeout: v.duration("UPSTREAM_TIMEOUT", time.Millisecond, 24*time.Hour),
 			DrainTimeout:    v.duration("DRAIN_TIMEOUT", 0, 24*time.Hour),
+			KeepAlive:       v.duration("STREAM_KEEPALIVE", 0, time.Hour),
 			Now:             time.Now, Logger: log,
 		},
 		extractIP: extractIP(v), log: log, registry: prometheus.NewRegistry(),

@@ -56,6 +56,7 @@ func gatewaySettings() []setting {
 		{"RESERVATION_TTL", "15m", false, "life of a hold"},
 		{"RECORDER_DIR", ".budgetguard/recorder", false, "directory of the flight recorder, on a disk of this machine; off keeps none"},
 		{"UPSTREAM_TIMEOUT", "10m", false, "an upstream call"},
+		{"STREAM_KEEPALIVE", "0s", false, "silence of the provider after which a stream gets a comment; 0s sends none"},
 		{"DRAIN_TIMEOUT", "60s", false, "reading on after the client has gone"},
 		{"SHUTDOWN_TIMEOUT", "30s", false, "finishing streams at stop"},
 		{"KEY_PEPPER", "", true, "HMAC key of stored tenant keys"},
