@@ -61,6 +61,7 @@ func loadState(ctx context.Context, q querier, tenant domain.TenantID) (domain.S
 	b.Queue(`select `+accountColumns+` from account a where a.tenant_id = $1
 		and a.account_id in (select distinct unnest(accounts) from hold where tenant_id = $1)`, id).
 		Query(func(rows pgx.Rows) error { return scanAccounts(rows, &state) })
+	want := queueExpectation(b, id)
 	if err := q.SendBatch(ctx, b).Close(); err != nil {
 		return state, hash, fmt.Errorf("load %s: %w", tenant, err)
 	}
@@ -69,7 +70,7 @@ func loadState(ctx context.Context, q querier, tenant domain.TenantID) (domain.S
 			delete(state.Current, id)
 		}
 	}
-	return state, hash, nil
+	return state, hash, want.check(&state)
 }
 
 // recognise tells whether the stream is the one this gateway knows: its last event is linked to the one

@@ -153,6 +153,9 @@ func (l *Ledger) catchUp(ctx context.Context, tx Locked, s *stream) (time.Time, 
 	head := tx.Head()
 	// The locked path teaches the clock too, or a gateway whose own is off would never leave it.
 	l.clock.observe(head.Sample)
+	// A fence that moved was raised because an outcome was unknown, or because the tables were repaired: what was
+	// loaded from them before may be wrong.
+	s.cached = s.cached && s.fence == head.Fence
 	if err := readUpTo(ctx, tx, s, head.Version); err != nil {
 		s.cached = false
 		return head.Sample.At, err
