@@ -76,6 +76,8 @@ type Violation struct {
 	Version int64  `json:"version"`
 	Law     Law    `json:"law"`
 	Detail  string `json:"detail"`
+	// Difference is the row that differs, where one does.
+	Difference *Difference `json:"difference,omitempty"`
 }
 
 // String is one line for people.
@@ -212,11 +214,22 @@ func (v *verifier) list(ctx context.Context, tx pgx.Tx, heads chan<- head) error
 }
 
 func (v *verifier) violated(tenant domain.TenantID, version int64, law Law, format string, args ...any) {
+	v.record(Violation{Tenant: tenant, Version: version, Law: law, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (v *verifier) differs(d Difference) {
+	v.record(Violation{
+		Tenant: d.Tenant, Version: d.Version, Law: LawRows, Detail: d.String(), Difference: &d,
+	})
+}
+
+// record counts a violation, and lists it if there is room.
+func (v *verifier) record(found Violation) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.report.Total++
 	if len(v.report.Violations) < maxListed {
-		v.report.Violations = append(v.report.Violations, Violation{Tenant: tenant, Version: version, Law: law, Detail: fmt.Sprintf(format, args...)})
+		v.report.Violations = append(v.report.Violations, found)
 	}
 }
 

@@ -58,7 +58,9 @@ type (
 		Limit, Lowers       int64
 		Raises              string
 		Alerts, Source      string
+		Opened              int64
 	}
+	headRow struct{ Budgets int64 }
 )
 
 // compareRows compares every table that moves with the stream with what the events say. The queries go
@@ -79,8 +81,9 @@ func compareRows(ctx context.Context, tx pgx.Tx, f *fold) error {
 		from tenant where tenant_id = $1`, "tenant", f.tenantRows(), nil, scanTenant)
 	queue(b, f, `select key_id, name, prefix, key_hash, created_at, expires_at, revoked_at, models, tags, required_tags, suspended, coalesce(old_hash, ''), old_until
 		from api_key where tenant_id = $1`, "api_key", f.keyRows(), nil, scanKey)
-	queue(b, f, `select budget_id, period, span, scope, win_start, win_end, limit_nano, raises, lowers_at, alerts_ppm, source
+	queue(b, f, `select budget_id, period, span, scope, win_start, win_end, limit_nano, raises, lowers_at, alerts_ppm, source, opened
 		from budget where tenant_id = $1`, "budget", f.budgetRows(), nil, scanBudget)
+	queue(b, f, `select tenant_id, budgets from tenant_head where tenant_id = $1`, "tenant_head", f.headRows(), nil, scanHead)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("compare the tables: %w", err)
 	}
@@ -89,7 +92,16 @@ func compareRows(ctx context.Context, tx pgx.Tx, f *fold) error {
 
 // queue adds a query whose rows must be those expected, each under its key. A row that purged tells of may be missing:
 // it is so old that housekeeping may have taken it, or not yet, or it was never written.
-func queue[R comparable](b *pgx.Batch, f *fold, sql, table string, expected map[string]R, purged func(string, R) bool, scan func(pgx.Rows) (string, R, error)) {
+func queue[R tableRow](
+	b *pgx.Batch, f *fold, sql, table string, expected map[string]R,
+	purged func(string, R) bool, scan func(pgx.Rows) (string, R, error),
+) {
+	differ := func(key string, fault Fault, named R, columns []Column) {
+		f.differs(Difference{
+			Tenant: f.tenant, Version: f.version, Table: table, Key: key,
+			Row: named.label(table, key), Fault: fault, Columns: columns,
+		})
+	}
 	b.Queue(sql, string(f.tenant)).Query(func(rows pgx.Rows) error {
 		defer rows.Close()
 		for rows.Next() {
@@ -97,21 +109,25 @@ func queue[R comparable](b *pgx.Batch, f *fold, sql, table string, expected map[
 			if err != nil {
 				return err
 			}
+
 			want, ok := expected[key]
 			switch {
 			case !ok && purged != nil && purged(key, row):
 			case !ok:
-				f.violated(f.version, LawRows, "%s %s: a row that no event made: %+v", table, key, row)
+				differ(key, FaultUnexplained, row, told(row, false))
 			case want != row:
-				f.violated(f.version, LawRows, "%s %s: the row is %+v, the events say %+v", table, key, row, want)
+				differ(key, FaultChanged, want, compared(row, want))
 			}
 			delete(expected, key)
 		}
-		for key, want := range expected {
+
+		// What is left was found nowhere.
+		for _, key := range slices.Sorted(maps.Keys(expected)) {
+			want := expected[key]
 			if purged != nil && purged(key, want) {
 				continue
 			}
-			f.violated(f.version, LawRows, "%s %s: the row is missing: %+v", table, key, want)
+			differ(key, FaultMissing, want, told(want, true))
 		}
 		return rows.Err()
 	})
@@ -291,24 +307,47 @@ func sorted(tags map[string]string) string {
 	if len(tags) == 0 {
 		return ""
 	}
-	text, err := json.Marshal(tags) // its keys come sorted
+	return text(tags) // its keys come sorted
+}
+
+// text is a value as the tables hold it: JSON.
+func text(value any) string {
+	encoded, err := json.Marshal(value)
 	if err != nil {
 		return err.Error()
 	}
-	return string(text)
+	return string(encoded)
+}
+
+// fingerprint is enough of a hash to tell it from another.
+func fingerprint(hash string) string {
+	const shown = 8
+	return hash[:min(shown, len(hash))]
 }
 
 func (f *fold) budgetRows() map[string]budgetRow {
 	rows := make(map[string]budgetRow, len(f.state.Budgets))
 	for _, b := range f.state.Budgets {
-		rows[string(b.ID)] = budgetRowOf(b)
+		row := budgetRowOf(b)
+		row.Opened = int64(f.books.newest[b.ID])
+		rows[string(b.ID)] = row
 	}
 	return rows
 }
 
+// headRows say how many budgets are in force: what the gateways compare with the rows of budget.
+func (f *fold) headRows() map[string]headRow {
+	return map[string]headRow{string(f.tenant): {Budgets: int64(len(f.state.Budgets))}}
+}
+
+func scanHead(rows pgx.Rows) (key string, r headRow, err error) {
+	err = rows.Scan(&key, &r.Budgets)
+	return key, r, err
+}
+
 func budgetRowOf(b domain.Budget) budgetRow {
 	row := budgetRow{
-		Period: string(b.Period), Span: fmt.Sprintf("%+v", b.Span), Scope: fmt.Sprintf("%+v", b.Scope), Limit: int64(b.Limit),
+		Period: string(b.Period), Span: text(b.Span), Scope: text(b.Scope), Limit: int64(b.Limit),
 		Alerts: fmt.Sprint(b.AlertsAt), Source: string(b.Source),
 	}
 	if !b.Window.End.IsZero() {
@@ -318,7 +357,7 @@ func budgetRowOf(b domain.Budget) budgetRow {
 		if until := raise.Until.UnixMicro(); i == 0 || until < row.Lowers {
 			row.Lowers = until
 		}
-		row.Raises += fmt.Sprintf("%d until %d;", raise.By, raise.Until.UnixMicro())
+		row.Raises += fmt.Sprintf("%s until %s;", usd(int64(raise.By)), instant(raise.Until.UnixMicro()))
 	}
 	return row
 }
@@ -327,13 +366,13 @@ func scanBudget(rows pgx.Rows) (key string, r budgetRow, err error) {
 	var b domain.Budget
 	var start, end, lowers *time.Time
 	var alerts []domain.Threshold
-	var limit int64
-	err = rows.Scan(&key, &b.Period, &b.Span, &b.Scope, &start, &end, &limit, &b.Raises, &lowers, &alerts, &b.Source)
+	var limit, opened int64
+	err = rows.Scan(&key, &b.Period, &b.Span, &b.Scope, &start, &end, &limit, &b.Raises, &lowers, &alerts, &b.Source, &opened)
 	b.Limit, b.AlertsAt = domain.Amount(limit), alerts
 	if start != nil && end != nil {
 		b.Window = domain.Window{Start: *start, End: *end}
 	}
 	r = budgetRowOf(b)
-	r.Lowers = micros(lowers)
+	r.Lowers, r.Opened = micros(lowers), opened
 	return key, r, err
 }

@@ -19,6 +19,7 @@ func (v *verifier) stream(ctx context.Context, tx pgx.Tx, h head) error {
 	f := newFold(h, v.now, func(version int64, law Law, format string, args ...any) {
 		v.violated(h.tenant, version, law, format, args...)
 	})
+	f.differs = v.differs
 	if err := v.openUsage(ctx, tx, f, h); err != nil {
 		return err
 	}
@@ -95,6 +96,7 @@ type stored struct {
 type fold struct {
 	tenant   domain.TenantID
 	violated func(version int64, law Law, format string, args ...any)
+	differs  func(Difference)
 
 	// state holds the definitions only: what moves money is in books.
 	state   domain.State
