@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,7 @@ func told[R tableRow](r R, missing bool) []Column {
 	var list []Column
 	for _, c := range r.columns() {
 		switch {
-		case c.value == "" || c.value == noTime || c.value == "[]":
+		case slices.Contains([]string{"", noTime, "[]", "{}", "0", "0s"}, c.value): // nothing worth a word
 		case missing:
 			list = append(list, Column{Name: c.name, Should: c.value})
 		default:

@@ -83,7 +83,7 @@ func compareRows(ctx context.Context, tx pgx.Tx, f *fold) error {
 		from api_key where tenant_id = $1`, "api_key", f.keyRows(), nil, scanKey)
 	queue(b, f, `select budget_id, period, span, scope, win_start, win_end, limit_nano, raises, lowers_at, alerts_ppm, source, opened
 		from budget where tenant_id = $1`, "budget", f.budgetRows(), nil, scanBudget)
-	queue(b, f, `select tenant_id, budgets from tenant_head where tenant_id = $1`, "tenant_head", f.headRows(), nil, scanHead)
+	queue(b, f, `select tenant_id, budgets from tenant_head where tenant_id = $1 and version > 0`, "tenant_head", f.headRows(), nil, scanHead)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("compare the tables: %w", err)
 	}
@@ -194,9 +194,15 @@ func crossedText(thresholds []domain.Threshold) string {
 	return fmt.Sprint(sorted)
 }
 
-// partsText are the parts of a rolling account as the table has them, and when the first one leaves.
+// partsText are the parts of a rolling account as text, and when the first one leaves.
 func (a *account) partsText() (text string, slides int64) {
-	triples := []int64{}
+	triples, slides := a.triples()
+	return fmt.Sprint(triples), slides
+}
+
+// triples are the parts of a rolling account as the table has them, and when the first one leaves.
+func (a *account) triples() (triples []int64, slides int64) {
+	triples = []int64{}
 	for _, number := range slices.Sorted(maps.Keys(a.parts)) {
 		p := a.parts[number]
 		if p.settled == 0 && p.presumed == 0 {
@@ -208,7 +214,7 @@ func (a *account) partsText() (text string, slides int64) {
 		}
 		triples = append(triples, number, int64(p.settled), int64(p.presumed))
 	}
-	return fmt.Sprint(triples), slides
+	return triples, slides
 }
 
 func scanAccount(rows pgx.Rows) (key string, r accountRow, err error) {
@@ -337,6 +343,9 @@ func (f *fold) budgetRows() map[string]budgetRow {
 
 // headRows say how many budgets are in force: what the gateways compare with the rows of budget.
 func (f *fold) headRows() map[string]headRow {
+	if f.headless || f.version == 0 {
+		return nil
+	}
 	return map[string]headRow{string(f.tenant): {Budgets: int64(len(f.state.Budgets))}}
 }
 

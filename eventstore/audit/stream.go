@@ -111,6 +111,8 @@ type fold struct {
 	seeds []seed
 	now   time.Time // of the check
 
+	headless bool // there are events, and no head
+
 	inherited int64 // the last version that an earlier build may have written
 }
 
