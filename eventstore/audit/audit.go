@@ -49,6 +49,7 @@ const (
 	LawRows        Law = "rows"        // the tables are what the events say
 	LawUsage       Law = "usage"       // the usage rows are what the events say, up to their cursor
 	LawOutbox      Law = "outbox"      // the outbox names what exists, once
+	LawGuards      Law = "guards"      // the schema is what the migrations made, and nothing of it is switched off
 )
 
 // Options says what Verify checks beyond the laws of every stream. The zero value is right for a ledger
@@ -82,6 +83,9 @@ type Violation struct {
 
 // String is one line for people.
 func (v Violation) String() string {
+	if v.Tenant == "" { // of no tenant, but of the database
+		return fmt.Sprintf("%s: %s", v.Law, v.Detail)
+	}
 	return fmt.Sprintf("%s version %d: %s: %s", v.Tenant, v.Version, v.Law, v.Detail)
 }
 

@@ -3,6 +3,7 @@ package audit
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
@@ -133,7 +134,8 @@ func (f *fold) posting(r domain.Recorded, a *account, p domain.Posting, m move) 
 	m = m.of(a)
 	presumed := a.presumed + m.presumed
 	if p.Budget != a.budget || p.Limit != limit || p.Held != a.held+m.held || p.Settled != a.settled+m.settled || p.Presumed != presumed {
-		f.violated(r.Version, LawPosting, "account %d of %s: limit %s, held %s, settled %s, presumed %s; before and what the event moved give %s, %s, %s, %s",
+		f.violated(r.Version, LawPosting, "account %d of budget %s: limit %s USD, held %s USD, settled %s USD, presumed %s USD; "+
+			"what was before and what the event moved give %s, %s, %s and %s USD",
 			p.Account, p.Budget, p.Limit, p.Held, p.Settled, p.Presumed, limit, a.held+m.held, a.settled+m.settled, presumed)
 	}
 	if p.Held < 0 || p.Settled < 0 || p.Presumed < 0 || p.Presumed > p.Settled {
@@ -143,7 +145,7 @@ func (f *fold) posting(r domain.Recorded, a *account, p domain.Posting, m move) 
 	// Over the limit is lawful by force only, or on the way down from there.
 	down := a.use() > a.limit && p.Limit == a.limit && use <= a.use()
 	if use > p.Limit && (m.strict || (!p.Forced && !down)) {
-		f.violated(r.Version, LawOverspend, "account %d: held %s and settled %s exceed the limit of %s", p.Account, p.Held, p.Settled, p.Limit)
+		f.violated(r.Version, LawOverspend, "account %d: held %s USD and settled %s USD exceed the limit of %s USD", p.Account, p.Held, p.Settled, p.Limit)
 	}
 	if p.Forced && m.strict {
 		f.violated(r.Version, LawOverspend, "account %d: a reservation is never forced", p.Account)
@@ -173,7 +175,7 @@ func (f *fold) windowOpened(r domain.Recorded, e domain.WindowOpened) {
 	case !ok:
 		f.violated(r.Version, LawWindow, "there is no budget %s", e.Budget)
 	case b.Limit != e.Limit || b.Period != e.Period || b.Span.Duration != e.Duration:
-		f.violated(r.Version, LawWindow, "it opens %s with a limit of %s, the budget's is %s", e.Budget, e.Limit, b.Limit)
+		f.violated(r.Version, LawWindow, "it opens a window of budget %s with a limit of %s USD, the budget's is %s USD", e.Budget, e.Limit, b.Limit)
 	}
 	a := &account{
 		budget: e.Budget, period: e.Period, window: domain.Window{Start: e.Start, End: e.End},
@@ -232,7 +234,7 @@ func (f *fold) adopted(r domain.Recorded, e domain.WindowOpened, b domain.Budget
 		}
 	}
 	if e.Held != held || e.Presumed != presumed || e.Settled < e.Presumed {
-		f.violated(r.Version, LawPosting, "it opens with %s held and %s presumed; what belongs to it has %s and %s", e.Held, e.Presumed, held, presumed)
+		f.violated(r.Version, LawPosting, "it opens with %s USD held and %s USD presumed; what belongs to it has %s USD and %s USD", e.Held, e.Presumed, held, presumed)
 	}
 	for _, id := range e.Adopted {
 		f.adopt(e.Account, id)
@@ -275,11 +277,17 @@ func (f *fold) slid(r domain.Recorded, e domain.WindowSlid) {
 		}
 	}
 	if e.Aged != -m.settled {
-		f.violated(r.Version, LawPosting, "account %d: %s left the window, not %s", e.Account, -m.settled, e.Aged)
+		f.violated(r.Version, LawPosting, "account %d: %s USD left the window, not %s USD", e.Account, -m.settled, e.Aged)
 	}
 	a.oldest = e.Oldest
 	f.postings(r, e.Postings, m)
 	a.crossed = slices.DeleteFunc(a.crossed, func(t domain.Threshold) bool { return !reached(t, a) })
+}
+
+// percent is a threshold as people read it; it is kept in parts of a million.
+func percent(t domain.Threshold) string {
+	const millionths = 1e4 // in a hundredth
+	return strconv.FormatFloat(float64(t)/millionths, 'f', -1, 64) + " %"
 }
 
 // reached tells whether an account has spent a share of its limit. Float is exact enough to doubt by.
@@ -297,20 +305,20 @@ func (f *fold) crossed(r domain.Recorded, e domain.BudgetThresholdCrossed) {
 		return
 	}
 	if slices.Contains(a.crossed, e.Threshold) {
-		f.violated(r.Version, LawThreshold, "account %d crossed %d before", e.Account, e.Threshold)
+		f.violated(r.Version, LawThreshold, "account %d crossed %s before", e.Account, percent(e.Threshold))
 	}
 	if b, ok := f.budget(e.Budget); !ok || !slices.Contains(b.AlertsAt, e.Threshold) {
-		f.violated(r.Version, LawThreshold, "budget %s has no threshold %d", e.Budget, e.Threshold)
+		f.violated(r.Version, LawThreshold, "budget %s has no threshold at %s", e.Budget, percent(e.Threshold))
 	}
 	if !reached(e.Threshold, a) || e.Use != a.settled || e.Limit != a.limit {
-		f.violated(r.Version, LawThreshold, "account %d has spent %s of %s: that is not %d", e.Account, a.settled, a.limit, e.Threshold)
+		f.violated(r.Version, LawThreshold, "account %d has spent %s USD of %s USD: that is not %s", e.Account, a.settled, a.limit, percent(e.Threshold))
 	}
 	a.crossed = append(a.crossed, e.Threshold)
 }
 
 func (f *fold) budgetChanged(r domain.Recorded, e domain.BudgetChanged) {
 	if b, ok := f.budget(e.Budget); !ok || b.Limit != e.OldLimit {
-		f.violated(r.Version, LawBudgets, "budget %s does not have the old limit of %s", e.Budget, e.OldLimit)
+		f.violated(r.Version, LawBudgets, "budget %s does not have the old limit of %s USD", e.Budget, e.OldLimit)
 	}
 	newest := f.books.newest[e.Budget]
 	if a, ok := f.books.accounts[newest]; ok && a.window.Contains(r.Time) && len(e.Postings) == 0 {
@@ -342,7 +350,8 @@ func (f *fold) sums() {
 	}
 	for id, a := range f.books.accounts {
 		if a.held != held[id] || a.settled != a.charged || a.presumed != presumed[id] {
-			f.violated(a.version, LawSums, "account %d: held %s, settled %s, presumed %s; open reservations %s, charges %s, presumptions %s",
+			f.violated(a.version, LawSums, "account %d: held %s USD, settled %s USD, presumed %s USD; "+
+				"its open reservations hold %s USD, its charges are %s USD, its presumptions %s USD",
 				id, a.held, a.settled, a.presumed, held[id], a.charged, presumed[id])
 		}
 	}

@@ -136,7 +136,41 @@ func TestLyingEventIsFoundThoughTheChainHolds(t *testing.T) {
 		}, "closing 5, …"},
 		"a key that pays twice": {func(h *history) {
 			edit(h, 6, func(e *domain.UsageReserved) { e.Idempotency = "order-1" })
-		}, "idempotency 6"},
+		}, "idempotency 6, closing 10, closing 11"}, // which say that it was another key
+		"a charge moved to another model": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.Model = "gpt-3.5-turbo" })
+		}, "closing 8"},
+		"a charge moved to another tag": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.Tags = map[string]string{"team": "ads"} })
+		}, "closing 8"},
+		"a charge moved to another key": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.KeyID = "k" })
+		}, "closing 8"},
+		"a charge moved to another route": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.Route = "/v1/embeddings" })
+		}, "closing 8"},
+		"a charge of another price list": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.Prices = "2020-01-01" })
+		}, "closing 8"},
+		"a release of another model": {func(h *history) {
+			edit(h, 9, func(e *domain.ReservationReleased) { e.Model = "gpt-3.5-turbo" })
+		}, "closing 9"},
+		"an expiry moved to another tag": {func(h *history) {
+			edit(h, 10, func(e *domain.ReservationExpired) { e.Tags = nil })
+		}, "closing 10"},
+		"a late charge moved to another model": {func(h *history) {
+			edit(h, 11, func(e *domain.UsageSettledLate) { e.Model = "gpt-3.5-turbo" })
+		}, "closing 11"},
+		"tokens below zero": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.Usage.Completion = -20 })
+		}, "posting 8"},
+		"tokens of a priced model that cost nothing": {func(h *history) {
+			h.events = h.events[:8]
+			edit(h, 8, func(e *domain.UsageSettled) { e.Charged, e.Overrun, e.Postings[0].Settled = 0, 0, 0 })
+		}, "posting 8"},
+		"a charge by the provider's usage without any": {func(h *history) {
+			edit(h, 8, func(e *domain.UsageSettled) { e.Usage = domain.Usage{} })
+		}, "posting 8"},
 		"a key that pays again after a release": {func(h *history) {
 			edit(h, 13, func(e *domain.UsageReserved) { e.Idempotency = "order-2" })
 		}, ""},

@@ -16,7 +16,7 @@ func (f *fold) reserved(r domain.Recorded, e domain.UsageReserved) {
 		f.violated(r.Version, LawClosing, "reservation %s was charged already", id)
 	}
 	if e.Amount < 0 || e.ExpiresAt.Before(r.Time) {
-		f.violated(r.Version, LawPosting, "reservation %s of %s until %s", id, e.Amount, e.ExpiresAt.Format(time.RFC3339Nano))
+		f.violated(r.Version, LawPosting, "reservation %s holds %s USD until %s: below nothing, or over before it began", id, e.Amount, e.ExpiresAt.Format(time.RFC3339Nano))
 	}
 	f.applies(r, e)
 	f.postings(r, e.Postings, move{held: e.Amount, strict: e.Amount > 0})
@@ -31,8 +31,12 @@ const maxAccounts = 16
 func (f *fold) applies(r domain.Recorded, e domain.UsageReserved) {
 	for _, b := range f.state.Budgets {
 		matches := b.Scope.Matches(e.Request) && (b.Period != domain.Custom || b.Window.Contains(r.Time))
-		if counts := slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Budget == b.ID }); matches != counts {
-			f.violated(r.Version, LawBudgets, "budget %s: matches %v, counts %v", b.ID, matches, counts)
+		counts := slices.ContainsFunc(e.Postings, func(p domain.Posting) bool { return p.Budget == b.ID })
+		switch {
+		case matches && !counts:
+			f.violated(r.Version, LawBudgets, "the reservation belongs to budget %s, and does not count in it", b.ID)
+		case counts && !matches:
+			f.violated(r.Version, LawBudgets, "the reservation counts in budget %s, and does not belong to it", b.ID)
 		}
 	}
 	if len(e.Postings) > maxAccounts {
@@ -65,7 +69,7 @@ func (f *fold) extended(r domain.Recorded, e domain.ReservationExtended) {
 		f.violated(r.Version, LawClosing, "reservation %s is not open", e.Reservation)
 	}
 	if e.Amount != h.amount+e.Added || e.Added < 0 {
-		f.violated(r.Version, LawPosting, "reservation %s of %s plus %s is not %s", e.Reservation, h.amount, e.Added, e.Amount)
+		f.violated(r.Version, LawPosting, "reservation %s of %s USD plus %s USD is not %s USD", e.Reservation, h.amount, e.Added, e.Amount)
 	}
 	f.samePlace(r, e.Request, e.ReservedAt, h, e.Postings)
 	f.postings(r, e.Postings, move{held: e.Added, strict: e.Added > 0})
@@ -82,13 +86,17 @@ func (f *fold) closed(r domain.Recorded, of domain.Request, at time.Time, amount
 	}
 	delete(f.books.open, of.Reservation)
 	if amount != h.amount {
-		f.violated(r.Version, LawClosing, "reservation %s holds %s, not %s", of.Reservation, h.amount, amount)
+		f.violated(r.Version, LawClosing, "reservation %s holds %s USD, not %s USD", of.Reservation, h.amount, amount)
 	}
 	f.samePlace(r, of, at, h, postings)
 	return h
 }
 
+// samePlace checks that an event repeats what opened its reservation: the request, the time and the accounts.
 func (f *fold) samePlace(r domain.Recorded, of domain.Request, at time.Time, h hold, postings []domain.Posting) {
+	if h.of.Reservation != "" { // of a reservation that is not known nothing can be said
+		f.sameRequest(r, of, h.of)
+	}
 	if !at.Equal(h.at) {
 		f.violated(r.Version, LawClosing, "reservation %s was made at %s", of.Reservation, h.at.Format(time.RFC3339Nano))
 	}
@@ -106,8 +114,9 @@ func (f *fold) settled(r domain.Recorded, e domain.UsageSettled) {
 		f.books.presumed[e.Reservation] = h
 	}
 	if e.Charged < 0 || e.Overrun != max(0, e.Charged-e.Reserved) {
-		f.violated(r.Version, LawPosting, "a charge of %s on %s is no overrun of %s", e.Charged, e.Reserved, e.Overrun)
+		f.violated(r.Version, LawPosting, "a charge of %s USD on a hold of %s USD is no overrun of %s USD", e.Charged, e.Reserved, e.Overrun)
 	}
+	f.plausible(r, e.Reservation, e.Usage, e.Basis, e.Charged, h.amount)
 	f.postings(r, e.Postings, m)
 }
 
@@ -125,7 +134,7 @@ func (f *fold) expired(r domain.Recorded, e domain.ReservationExpired) {
 		f.violated(r.Version, LawClosing, "reservation %s lives until %s", e.Reservation, h.expires.Format(time.RFC3339Nano))
 	}
 	if e.Charged != 0 && e.Charged != h.amount {
-		f.violated(r.Version, LawPosting, "an expired reservation of %s is charged %s", h.amount, e.Charged)
+		f.violated(r.Version, LawPosting, "an expired reservation of %s USD is charged %s USD", h.amount, e.Charged)
 	}
 	h.charged = e.Charged
 	f.books.presumed[e.Reservation] = h
@@ -143,8 +152,9 @@ func (f *fold) late(r domain.Recorded, e domain.UsageSettledLate) {
 	}
 	f.samePlace(r, e.Request, e.ReservedAt, h, e.Postings)
 	if e.WasCharged != h.charged || e.Charged < 0 || e.Delta != e.Charged-e.WasCharged {
-		f.violated(r.Version, LawPosting, "it makes %s of %s by %s; charged was %s", e.Charged, e.WasCharged, e.Delta, h.charged)
+		f.violated(r.Version, LawPosting, "it makes %s USD of %s USD by %s USD; charged was %s USD", e.Charged, e.WasCharged, e.Delta, h.charged)
 	}
+	f.plausible(r, e.Reservation, e.Usage, e.Basis, e.Charged, h.amount)
 	m := move{settled: e.Charged - h.charged, presumed: -h.charged, at: h.at}
 	delete(f.books.presumed, e.Reservation)
 	if e.Basis == domain.BasisPresumed {
@@ -186,6 +196,9 @@ func (f *fold) adjusted(r domain.Recorded, e domain.UsageAdjusted) {
 	case e.Confirmed:
 		m.presumed = -h.charged
 		delete(f.books.presumed, e.Reservation)
+	}
+	if presumed {
+		f.sameAdjusted(r, e, h)
 	}
 	for _, p := range e.Postings {
 		if a, ok := f.books.accounts[p.Account]; ok && !a.window.Contains(at) && a.duration == 0 {

@@ -26,11 +26,11 @@ func checkSeeds(ctx context.Context, tx pgx.Tx, f *fold) error {
 			return fmt.Errorf("add up what account %d began with: %w", s.version, err)
 		}
 		if want := s.spent(sums); want != s.event.Settled {
-			f.violated(s.version, LawSeed, "it opens with %s spent; the window had cost %s", s.event.Settled, want)
+			f.violated(s.version, LawSeed, "it opens with %s USD spent; the window had cost %s USD", s.event.Settled, want)
 		}
 		for _, b := range s.event.Buckets {
 			if want := max(sums[b.Number], b.Presumed); want != b.Settled {
-				f.violated(s.version, LawSeed, "part %d begins with %s spent; it had cost %s", b.Number, b.Settled, want)
+				f.violated(s.version, LawSeed, "part %d begins with %s USD spent; it had cost %s USD", b.Number, b.Settled, want)
 			}
 		}
 	}

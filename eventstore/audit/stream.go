@@ -27,6 +27,9 @@ func (v *verifier) stream(ctx context.Context, tx pgx.Tx, h head) error {
 	if err := tx.QueryRow(ctx, `select coalesce(max(version), 0) from event where tenant_id = $1`, string(h.tenant)).Scan(&newest); err != nil {
 		return fmt.Errorf("find the newest event: %w", err)
 	}
+	if err := v.usageOutside(ctx, tx, f, newest); err != nil {
+		return err
+	}
 	for after := int64(0); after < newest; {
 		upto := min(after+chunk, newest)
 		if err := v.usage(ctx, tx, f, after, upto); err != nil {

@@ -3,6 +3,9 @@ package audit
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,6 +61,28 @@ func (v *verifier) usage(ctx context.Context, tx pgx.Tx, f *fold, after, upto in
 	return nil
 }
 
+// usageOutside finds rows before the first version and behind the newest one.
+func (v *verifier) usageOutside(ctx context.Context, tx pgx.Tx, f *fold, newest int64) error {
+	if v.opts.UsageCursor == "" {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `select version, usd_nano from usage_row
+		where tenant_id = $1 and (version < 1 or version > $2) order by version`, string(f.tenant), newest)
+	if err != nil {
+		return fmt.Errorf("read usage rows: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var version, usd int64
+		if err := rows.Scan(&version, &usd); err != nil {
+			return fmt.Errorf("read usage rows: %w", err)
+		}
+		f.violated(version, LawUsage, "a usage row of %s, and there is no such event: the newest is version %d",
+			domain.Amount(usd).String()+" USD", newest)
+	}
+	return rows.Err()
+}
+
 // expect compares the row of an event, if it should have one.
 func (u *usage) expect(f *fold, r domain.Recorded) {
 	if u.rows == nil || r.Version > u.cursor {
@@ -67,21 +92,47 @@ func (u *usage) expect(f *fold, r domain.Recorded) {
 	if !ok {
 		return
 	}
+	d := Difference{Tenant: f.tenant, Version: r.Version, Table: "usage_row", Key: strconv.FormatInt(r.Version, 10)}
+	d.Row = want.label("usage_row", d.Key)
 	switch row, there := u.rows[r.Version]; {
 	case !there:
-		f.violated(r.Version, LawUsage, "the row is missing: %+v", want)
+		d.Fault, d.Columns = FaultMissing, told(want, true)
+		f.violated(r.Version, LawUsage, "%s", d)
 	case row != want:
-		f.violated(r.Version, LawUsage, "the row is %+v, the event says %+v", row, want)
+		d.Fault, d.Columns = FaultChanged, compared(row, want)
+		f.violated(r.Version, LawUsage, "%s", d)
 	}
 	delete(u.rows, r.Version)
 }
 
 // finish reports the rows of a chunk that no event explains.
 func (u *usage) finish(f *fold) {
-	for version, row := range u.rows {
-		f.violated(version, LawUsage, "a row that no event made, or after the cursor %d: %+v", u.cursor, row)
+	for _, version := range slices.Sorted(maps.Keys(u.rows)) {
+		row := u.rows[version]
+		d := Difference{Fault: FaultUnexplained, Columns: told(row, false)}
+		d.Row = row.label("usage_row", strconv.FormatInt(version, 10))
+		f.violated(version, LawUsage, "%s (the cursor is at version %d)", d, u.cursor)
 	}
 	u.rows = nil
+}
+
+func (r usageRow) label(_, key string) string { return "usage row of version " + key }
+
+func (r usageRow) columns() []named {
+	return []named{
+		{"ts", instant(r.At)},
+		{"posted at", instant(r.Posted)},
+		{"kind", r.Kind},
+		{"route", r.Route},
+		{"model", r.Model},
+		{"API key", r.Key},
+		{"reservation", r.Reservation},
+		{"charge", usd(r.USD)},
+		{"reserved", usd(r.Reserved)},
+		{"prompt tokens", strconv.FormatInt(r.Prompt, 10)},
+		{"completion tokens", strconv.FormatInt(r.Completion, 10)},
+		{"tags", r.Tags},
+	}
 }
 
 // usageOf is the row of an event that moves money.

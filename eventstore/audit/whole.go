@@ -7,13 +7,23 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/migrations"
 )
 
-// whole checks what no single stream shows: rows of tenants without a head, and the outbox.
+// whole checks what no single stream shows: the schema, rows of tenants without a head, the outbox, cursors and
+// heartbeats.
 func (v *verifier) whole(ctx context.Context, tx pgx.Tx) error {
+	drift, err := migrations.Drift(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, line := range drift {
+		v.violated("", 0, LawGuards, "%s", line)
+	}
+
 	tables := []string{"event", "account", "account_archive", "hold", "presumption", "attempt", "tenant", "api_key", "budget"}
 	if v.opts.UsageCursor != "" {
-		tables = append(tables, "usage_row")
+		tables = append(tables, "usage_row", "projection_cursor")
 	}
 	for _, table := range tables {
 		if err := v.orphans(ctx, tx, table); err != nil {
@@ -23,7 +33,56 @@ func (v *verifier) whole(ctx context.Context, tx pgx.Tx) error {
 	if err := v.outbox(ctx, tx); err != nil {
 		return fmt.Errorf("check the outbox: %w", err)
 	}
-	return nil
+	if err := v.cursors(ctx, tx); err != nil {
+		return fmt.Errorf("check the cursors: %w", err)
+	}
+	if v.opts.Tenant != "" {
+		return nil
+	}
+	return v.sessions(ctx, tx)
+}
+
+// cursors checks that no projection says that it is further than its tenant. The one of the usage rows is checked with
+// them.
+func (v *verifier) cursors(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `select c.tenant_id, c.name, c.version, h.version from projection_cursor c
+		join tenant_head h on h.tenant_id = c.tenant_id
+		where ($1 = '' or c.tenant_id = $1) and (c.version < 0 or c.version > h.version) and c.name <> $2
+		order by c.tenant_id, c.name`, string(v.opts.Tenant), v.opts.UsageCursor)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var tenant, name string
+		var version, head int64
+		if err := rows.Scan(&tenant, &name, &version, &head); err != nil {
+			return err
+		}
+		v.violated(domain.TenantID(tenant), version, LawUsage, "the cursor %s is at version %d, the head at %d", name, version, head)
+	}
+	return rows.Err()
+}
+
+// sessions checks that no gateway's times are ahead of the database's clock, by which it would be taken for alive after
+// its end, or before its start. A minute is for clocks that were set.
+func (v *verifier) sessions(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `select gateway from gateway_session
+		where greatest(started_at, heartbeat_at, ended_at, cleared_at) > now() + interval '1 minute'
+			or least(heartbeat_at, ended_at, cleared_at) < started_at - interval '1 minute'
+		order by gateway`)
+	if err != nil {
+		return fmt.Errorf("check the gateways' sessions: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var gateway string
+		if err := rows.Scan(&gateway); err != nil {
+			return fmt.Errorf("check the gateways' sessions: %w", err)
+		}
+		v.violated("", 0, LawRows, "gateway_session %.80q: its times are in the future, or before its start", gateway)
+	}
+	return rows.Err()
 }
 
 func (v *verifier) orphans(ctx context.Context, tx pgx.Tx, table string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 
@@ -18,6 +19,16 @@ import (
 func Database(tb testing.TB) string {
 	tb.Helper()
 	return database(tb, templateName)
+}
+
+// Copy makes a fresh database like the one at an address that Database answered. No one may be connected to that one.
+func Copy(tb testing.TB, address string) string {
+	tb.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		tb.Fatalf("testenv: %v", err)
+	}
+	return database(tb, strings.TrimPrefix(u.Path, "/"))
 }
 
 // EmptyDatabase is Database without the template: nothing is in it.
