@@ -21,15 +21,38 @@ var schemaLines string
 //go:embed guards.sql.txt
 var guardsSQL string
 
-// Querier is a connection, a pool or a transaction.
+// Querier is a transaction.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
+// setPath makes names be shown as the golden schema has them, whatever else the path of the session finds first. It
+// lasts until the end of the transaction.
+const setPath = `select set_config('search_path', $1, true)`
+
 // Drift compares the schema of a migrated database with what the migrations add up to, and says in one line each what is
 // missing, changed or switched off. Tables, functions, columns and indexes that an operator added are no drift: they
-// take no guard away. Triggers, rules and constraints that were added to our tables are.
-func Drift(ctx context.Context, q Querier) ([]string, error) {
+// take no guard away. Triggers, rules and constraints that were added to our tables are. The transaction's search path is
+// as before afterwards, unless there is an error.
+func Drift(ctx context.Context, tx Querier) ([]string, error) {
+	before, err := lines(ctx, tx, `select current_setting('search_path')`)
+	if err != nil {
+		return nil, fmt.Errorf("read the search path: %w", err)
+	}
+	if _, err := lines(ctx, tx, setPath, "public"); err != nil {
+		return nil, fmt.Errorf("set the search path: %w", err)
+	}
+	found, err := drift(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := lines(ctx, tx, setPath, before[0]); err != nil {
+		return nil, fmt.Errorf("set the search path back: %w", err)
+	}
+	return found, nil
+}
+
+func drift(ctx context.Context, q Querier) ([]string, error) {
 	live, err := lines(ctx, q, schemaSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the schema: %w", err)
@@ -41,8 +64,8 @@ func Drift(ctx context.Context, q Querier) ([]string, error) {
 	return append(compare(things(live), things(strings.Split(strings.TrimSpace(schemaLines), "\n"))), off...), nil
 }
 
-func lines(ctx context.Context, q Querier, sql string) ([]string, error) {
-	rows, err := q.Query(ctx, sql)
+func lines(ctx context.Context, q Querier, sql string, args ...any) ([]string, error) {
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -182,18 +182,24 @@ func editsOfGuards() []edited {
 		{`drop trigger budget_retired on budget`, guards, "trigger budget_retired is missing"},
 		{`create trigger cheap before insert or update on account for each row execute function event_append_only()`, guards, "trigger cheap is not of the migrations"},
 		{`alter table account drop constraint account_no_overspend`, guards, "constraint account_no_overspend is missing"},
-		{`alter table account drop constraint account_no_overspend; alter table account add constraint account_no_overspend check (true)`, guards,
-			"constraint account_no_overspend is not what the migrations made"},
-		{`alter table account drop constraint account_cap; alter table account add constraint account_cap check (cap >= limit_nano) not valid`, guards,
-			"constraint account_cap is not what"},
+		{
+			`alter table account drop constraint account_no_overspend; alter table account add constraint account_no_overspend check (true)`, guards,
+			"constraint account_no_overspend is not what the migrations made",
+		},
+		{
+			`alter table account drop constraint account_cap; alter table account add constraint account_cap check (cap >= limit_nano) not valid`, guards,
+			"constraint account_cap is not what",
+		},
 		{`alter table api_key drop constraint api_key_key_hash_key`, guards, "api_key_key_hash_key is missing"},
 		{`alter table account alter column crossed drop default`, guards, "column crossed is not what"},
 		{`alter table account alter column held drop not null`, guards, "column held is not what"},
 		{`create or replace view "UsageLedger" as select tenant_id || ':' || version as id, ts, tenant_id as tenant, route, 0::numeric as usd,
 			prompt_tok as "promptTok", comp_tok as "compTok", model, api_key_id as "apiKeyId", reservation_id as "reservationId",
 			0::numeric as "reservedUsd", kind, tags, posted_at as "postedAt" from usage_row`, guards, "view UsageLedger: definition is not what"},
-		{`create or replace function event_append_only() returns trigger language plpgsql as $$ begin return new; end $$`, guards,
-			"function event_append_only is not what"},
+		{
+			`create or replace function event_append_only() returns trigger language plpgsql as $$ begin return new; end $$`, guards,
+			"function event_append_only is not what",
+		},
 		{`create or replace function buckets_sum_to(buckets bigint[], settled bigint, presumed bigint) returns boolean
 			language plpgsql immutable strict parallel safe as $$ begin return true; end $$`, guards, "function buckets_sum_to is not what"},
 		{`do $$ declare d text; begin

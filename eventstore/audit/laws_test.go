@@ -168,9 +168,6 @@ func TestLyingEventIsFoundThoughTheChainHolds(t *testing.T) {
 			h.events = h.events[:8]
 			edit(h, 8, func(e *domain.UsageSettled) { e.Charged, e.Overrun, e.Postings[0].Settled = 0, 0, 0 })
 		}, "posting 8"},
-		"a charge by the provider's usage without any": {func(h *history) {
-			edit(h, 8, func(e *domain.UsageSettled) { e.Usage = domain.Usage{} })
-		}, "posting 8"},
 		"a key that pays again after a release": {func(h *history) {
 			edit(h, 13, func(e *domain.UsageReserved) { e.Idempotency = "order-2" })
 		}, ""},

@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/budgetguard/budgetguard/domain"
-	"github.com/budgetguard/budgetguard/eventstore"
 )
 
 // rebuild takes away every row that differs and writes what the events say, if they say anything. Then it compares
@@ -210,7 +209,7 @@ func (f *fold) putHead(b *pgx.Batch, h head) {
 		b.Queue(`delete from tenant_head where tenant_id = $1 and version = 0`, string(f.tenant))
 		return
 	}
-	hash := eventstore.Hash(f.hash)
+	hash := f.hash
 	b.Queue(`update tenant_head set version = $2, last_ts = $3, last_hash = $4, budgets = $5,
 			fence = extract(epoch from clock_timestamp())::bigint where tenant_id = $1`,
 		string(f.tenant), f.version, f.last, hash[:], len(f.state.Budgets))

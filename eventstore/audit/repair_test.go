@@ -46,12 +46,15 @@ func lively(tb testing.TB, url string) {
 		domain.IssueKey{ID: "gone", Name: "old", Prefix: "bgk_2", Hash: "h2"},
 		domain.RevokeKey{ID: "gone"},
 		reserve(1, 10), reserve(2, 20), reserve(3, 30), reserve(4, 5), reserve(5, 6), reserve(6, 7),
-		settle(2, 15), domain.Expire{Reservation: id(1), Orphaned: true},
-		domain.Release{Reservation: id(4), Reason: domain.ReleasedNotSent}, domain.SettlePresumed{Reservation: id(5)},
+		settle(2, 15),
+		domain.Expire{Reservation: id(1), Orphaned: true},
+		domain.Release{Reservation: id(4), Reason: domain.ReleasedNotSent},
+		domain.SettlePresumed{Reservation: id(5)},
 		settle(1, 4),
 		domain.Adjust{Delta: 3, Reason: "invoice", Idempotency: "adj-1", Actor: "admin"},
 		define("gone", domain.Daily, domain.Span{}, domain.Scope{Model: "gpt-4"}),
-		reserve(7, 2), domain.RetireBudget{ID: "gone"},
+		reserve(7, 2),
+		domain.RetireBudget{ID: "gone"},
 	} {
 		if _, err := l.Do(ctx, "acme", c); err != nil {
 			tb.Fatalf("%T: %v", c, err)

@@ -78,7 +78,4 @@ func (f *fold) plausible(r domain.Recorded, id domain.ReservationID, u domain.Us
 		f.violated(r.Version, LawPosting, "reservation %s: %d prompt and %d completion tokens are charged nothing, and %s USD were held for them",
 			id, u.Prompt, u.Completion, held)
 	}
-	if basis == domain.BasisProvider && charged > 0 && u == (domain.Usage{}) {
-		f.violated(r.Version, LawPosting, "reservation %s: %s USD are charged by the provider's usage, and there is none", id, charged)
-	}
 }
