@@ -118,8 +118,13 @@ func reserve(amount domain.Amount) domain.Reserve {
 	}
 }
 
+// settle charges by the provider's usage. What costs nothing had no tokens.
 func settle(id domain.ReservationID, charged domain.Amount) domain.Settle {
-	return domain.Settle{Reservation: id, Charged: charged, Basis: domain.BasisProvider, Usage: domain.Usage{Prompt: 10, Completion: 20}, Reason: "answered"}
+	c := domain.Settle{Reservation: id, Charged: charged, Basis: domain.BasisProvider, Reason: "answered"}
+	if charged > 0 {
+		c.Usage = domain.Usage{Prompt: 10, Completion: 20}
+	}
+	return c
 }
 
 // verified fails the test unless the whole ledger verifies.
