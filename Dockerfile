@@ -1,5 +1,4 @@
-# syntax=docker/dockerfile:1
-
+# Needs BuildKit, which is the default since Docker 23; no other frontend is fetched for it.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./

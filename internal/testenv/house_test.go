@@ -17,8 +17,11 @@ const root = "../.."
 // composeFile is what these tests read of docker-compose.yml.
 type composeFile struct {
 	Services map[string]struct {
-		Image       string            `yaml:"image"`
-		Build       string            `yaml:"build"`
+		Image string `yaml:"image"`
+		Build struct {
+			Context string            `yaml:"context"`
+			Args    map[string]string `yaml:"args"`
+		} `yaml:"build"`
 		Command     []string          `yaml:"command"`
 		Environment map[string]string `yaml:"environment"`
 		Ports       []string          `yaml:"ports"`
@@ -112,14 +115,14 @@ func TestComposeRunsCommandsAndVariablesThatExist(t *testing.T) {
 		if s.Image != "budgetguard:local" {
 			continue
 		}
-		if s.Build != "." {
-			t.Errorf("%s: its image is not built", name)
+		if s.Build.Context != "." || s.Build.Args["VERSION"] != "${VERSION:-dev}" {
+			t.Errorf("%s: its image is built from %+v", name, s.Build)
 		}
 		if len(s.Command) == 0 || !slices.Contains(known, s.Command[0]) {
 			t.Errorf("%s: %q is no command of %q", name, s.Command, known)
 		}
 		for variable := range s.Environment {
-			if !slices.Contains(listed, variable) {
+			if !slices.Contains(listed, strings.TrimSuffix(variable, "_FILE")) {
 				t.Errorf("%s: no variable is called %s", name, variable)
 			}
 		}
@@ -129,7 +132,7 @@ func TestComposeRunsCommandsAndVariablesThatExist(t *testing.T) {
 func TestComposeStartsThingsInOrder(t *testing.T) {
 	t.Parallel()
 	services := compose(t).Services
-	for _, name := range []string{"postgres", "redis", "migrate", "seed", "mock-upstream", "gateway", "worker"} {
+	for _, name := range []string{"secrets", "postgres", "redis", "migrate", "roles", "seed", "mock-upstream", "gateway", "worker"} {
 		if _, ok := services[name]; !ok {
 			t.Errorf("there is no service %s", name)
 		}
@@ -170,6 +173,10 @@ func TestComposeIsPublishedOnThisMachineOnly(t *testing.T) {
 		}
 		for _, volume := range s.Volumes {
 			source, _, _ := strings.Cut(volume, ":")
+			if strings.HasPrefix(source, "./") {
+				_ = read(t, source) // a missing file would be made, as a directory, by Docker
+				continue
+			}
 			if _, ok := c.Volumes[source]; !ok {
 				t.Errorf("%s: the volume %s is not declared", name, source)
 			}
