@@ -121,7 +121,7 @@ func startBehind(tb testing.TB, s setup, p *provider) *gateway {
 	deps := proxy.Deps{
 		Ledger: g.ledger, Directory: &directory{store: g.store, ledger: g.ledger, most: s.most}, Balances: balances{g.store},
 		Allowances: g.store,
-		Limiter:    ratelimit.New(g.redis, time.Now), Prices: catalogue(), Policy: engine, Tokens: counter(),
+		Limiter:    ratelimit.NewPatient(g.redis, time.Now, time.Minute), Prices: catalogue(), Policy: engine, Tokens: counter(),
 		Metrics: proxy.NewMetrics(g.registry),
 	}
 	if s.deps != nil {

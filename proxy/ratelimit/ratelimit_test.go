@@ -34,6 +34,11 @@ func connect(tb testing.TB, url string) *redis.Client {
 	return client
 }
 
+// connected is a Limiter that waits for Redis as long as a busy machine takes.
+func connected(client *redis.Client, now func() time.Time) *Limiter {
+	return NewPatient(client, now, time.Minute)
+}
+
 // ask runs the script as the limiter does, with a window of the test's own.
 func ask(tb testing.TB, client *redis.Client, script *redis.Script, most int64, window time.Duration, member string) (admitted bool, left int64, reset time.Duration) {
 	tb.Helper()
@@ -52,10 +57,15 @@ func TestNoWindowAnywhereHoldsMoreThanTheLimit(t *testing.T) {
 		bounds [][2]time.Time // an admission happened between its two
 		all    sync.WaitGroup
 	)
+	enough := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(bounds) >= 3*most
+	}
+	// Until places have come back twice, however long that takes here.
 	for i := range 4 {
 		all.Go(func() {
-			end := time.Now().Add(5 * window)
-			for n := 0; time.Now().Before(end); n++ {
+			for n := 0; !enough() && !t.Failed(); n++ {
 				before := time.Now()
 				admitted, left, reset := ask(t, client, script, most, window, fmt.Sprint(i, "-", n))
 				after := time.Now()
@@ -79,30 +89,34 @@ func TestNoWindowAnywhereHoldsMoreThanTheLimit(t *testing.T) {
 			t.Fatalf("%d admissions within %s", most+1, span)
 		}
 	}
-	if len(bounds) < 3*most {
-		t.Errorf("only %d admissions in five windows: places do not come back", len(bounds))
-	}
 }
 
 func TestAPlaceComesBackExactlyWhenResetSays(t *testing.T) {
 	t.Parallel()
-	const window = 150 * time.Millisecond
 	client := connect(t, testenv.Redis(t))
 	script := redis.NewScript(admitLua)
-	for i := range 3 {
-		if admitted, left, _ := ask(t, client, script, 3, window, fmt.Sprint(i)); !admitted || left != int64(2-i) {
-			t.Fatalf("request %d: admitted %t, %d left", i, admitted, left)
+	for window := 150 * time.Millisecond; ; window *= 2 {
+		check(t, client.FlushDB(t.Context()).Err())
+		began := time.Now()
+		var left [3]int64
+		for i := range left {
+			_, left[i], _ = ask(t, client, script, 3, window, fmt.Sprint(i))
 		}
-	}
-	admitted, _, reset := ask(t, client, script, 3, window, "x")
-	if admitted {
-		t.Fatal("a fourth was admitted")
-	}
-	timer := time.NewTimer(reset + time.Millisecond)
-	defer timer.Stop()
-	<-timer.C
-	if admitted, _, _ := ask(t, client, script, 3, window, "y"); !admitted {
-		t.Error("none was admitted when the oldest had left")
+		admitted, _, reset := ask(t, client, script, 3, window, "x")
+
+		// A machine that took longer than the window for four calls shows nothing: a longer one, then.
+		if time.Since(began) >= window {
+			continue
+		}
+		if admitted || left != [3]int64{2, 1, 0} {
+			t.Fatalf("a fourth was admitted: %t, %d left", admitted, left)
+		}
+		timer := time.NewTimer(reset + time.Millisecond)
+		<-timer.C
+		if admitted, _, _ := ask(t, client, script, 3, window, "y"); !admitted {
+			t.Error("none was admitted when the oldest had left")
+		}
+		return
 	}
 }
 
@@ -135,7 +149,7 @@ func TestALoweredLimitHoldsAtOnce(t *testing.T) {
 func TestTheLogOfATenantEndsWithItsWindow(t *testing.T) {
 	t.Parallel()
 	client := connect(t, testenv.Redis(t))
-	l := New(client, time.Now)
+	l := connected(client, time.Now)
 	if v := l.Admit(t.Context(), "acme", 3); !v.Admitted || v.Remaining != 2 || v.Local || v.Reset <= 59*time.Second || v.Reset > Window {
 		t.Errorf("got %+v", v)
 	}
@@ -149,7 +163,7 @@ func TestTheLogOfATenantEndsWithItsWindow(t *testing.T) {
 func TestGatewaysShareOneLimitAndTenantsDoNot(t *testing.T) {
 	t.Parallel()
 	client := connect(t, testenv.Redis(t))
-	a, b := New(client, time.Now), New(client, time.Now)
+	a, b := connected(client, time.Now), connected(client, time.Now)
 	var admitted atomic.Int64
 	var all sync.WaitGroup
 	for i := range 100 {
@@ -173,7 +187,7 @@ func TestGatewaysShareOneLimitAndTenantsDoNot(t *testing.T) {
 
 func TestACallerThatHangsUpDoesNotMakeRedisAbsent(t *testing.T) {
 	t.Parallel()
-	l := New(connect(t, testenv.Redis(t)), time.Now)
+	l := connected(connect(t, testenv.Redis(t)), time.Now)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if v := l.Admit(gone, "acme", 1); v.Local || !v.Admitted {
@@ -201,7 +215,7 @@ func TestWithoutRedisEachGatewayLimitsByItselfUntilItIsBack(t *testing.T) {
 	server := testenv.RedisServer(t)
 	client := connect(t, server.URL())
 	c := newClock()
-	l := New(client, c.now)
+	l := connected(client, c.now)
 	if v := l.Admit(t.Context(), "acme", 2); v.Local || !v.Admitted {
 		t.Fatalf("with Redis: got %+v", v)
 	}
@@ -216,7 +230,7 @@ func TestWithoutRedisEachGatewayLimitsByItselfUntilItIsBack(t *testing.T) {
 		t.Errorf("within the pause Redis is not asked: got %+v", v)
 	}
 	back := Verdict{Local: true}
-	for range 200 { // the client's own connections come back in their time
+	for range 3000 { // the client's own connections come back in their time, within a minute
 		c.pass(pause)
 		if back = l.Admit(t.Context(), "fresh", 500); !back.Local {
 			break
@@ -232,7 +246,7 @@ func TestWithoutRedisEachGatewayLimitsByItselfUntilItIsBack(t *testing.T) {
 func TestAFlushedRedisBeginsAnew(t *testing.T) {
 	t.Parallel()
 	client := connect(t, testenv.Redis(t))
-	l := New(client, time.Now)
+	l := connected(client, time.Now)
 	for range 2 {
 		if v := l.Admit(t.Context(), "acme", 1); !v.Admitted {
 			t.Errorf("got %+v", v)
@@ -249,7 +263,7 @@ func TestAKeyOfAnotherKindIsLikeNoRedis(t *testing.T) {
 	t.Parallel()
 	client := connect(t, testenv.Redis(t))
 	check(t, client.Set(t.Context(), "bg:{acme}:rpm", "text", 0).Err())
-	l := New(client, time.Now)
+	l := connected(client, time.Now)
 	if v := l.Admit(t.Context(), "acme", 1); !v.Local || !v.Admitted {
 		t.Errorf("got %+v", v)
 	}
