@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
 
 	"github.com/budgetguard/budgetguard/internal/testenv"
 	"github.com/budgetguard/budgetguard/migrations"
@@ -93,6 +94,54 @@ func TestUpAtOnceByManyRunsEachMigrationOnce(t *testing.T) {
 		t.Errorf("%d ran in all", total)
 	}
 	pending(t, url, 0)
+}
+
+// A probe that waited for the lock of a migration would take every gateway out of rotation.
+func TestTheStatusIsReadWithoutTheLockOfAMigration(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	if _, err := migrations.Up(bounded(t), url); err != nil {
+		t.Fatal(err)
+	}
+	holder, err := pgx.Connect(bounded(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = holder.Close(context.WithoutCancel(t.Context())) })
+	if _, err := holder.Exec(bounded(t), `select pg_advisory_lock($1)`, lock.DefaultLockID); err != nil {
+		t.Fatal(err)
+	}
+
+	var probes sync.WaitGroup
+	for range 8 {
+		probes.Go(func() { pending(t, url, 0) })
+	}
+	probes.Wait()
+	if n, err := migrations.Missing(bounded(t), holder); err != nil || n != 0 {
+		t.Errorf("%d missing, %v", n, err)
+	}
+}
+
+func TestAMigrationThatWasUndoneIsMissing(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	if _, err := migrations.Up(bounded(t), url); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(bounded(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	for i, change := range []string{
+		`update goose_db_version set is_applied = false where version_id = 2`,
+		`delete from goose_db_version where version_id in (1, 2)`,
+	} {
+		if _, err := conn.Exec(bounded(t), change); err != nil {
+			t.Fatal(err)
+		}
+		pending(t, url, i+1)
+	}
 }
 
 func TestErrorsSayWhatWasWanted(t *testing.T) {

@@ -88,14 +88,15 @@ func (g *gateway) registerAdmin(front, back *echo.Echo) error {
 	return nil
 }
 
-// ready tells what keeps the gateway from forwarding: a database that does not answer or is not migrated.
+// ready says what keeps the gateway from forwarding: a database that does not answer or is not migrated.
+// It uses one connection of the store and no lock, whoever migrates meanwhile.
 func (g *gateway) ready(ctx context.Context) error {
-	if err := g.store.Ping(ctx); err != nil {
+	missing, err := migrations.Missing(ctx, g.store.Pool())
+	if err != nil {
 		return err
 	}
-	pending, err := migrations.Pending(ctx, g.cfg.database)
-	if err == nil && pending > 0 {
-		err = configError("%d migrations are missing", pending)
+	if missing > 0 {
+		return configError("%d migrations are missing; run: budgetguard migrate", missing)
 	}
-	return err
+	return nil
 }
