@@ -114,7 +114,7 @@ type gateway struct {
 	cfg       gatewayConfig
 	store     *eventstore.Store
 	ledger    *eventstore.Ledger
-	redis     redis.UniversalClient
+	redis     *redis.Client
 	registers *projections.Registers
 	lag       *projections.Lags
 	policy    *policy.Engine
@@ -139,11 +139,9 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 	if err = g.store.Ping(ctx); err != nil {
 		return g, dependencyError("Postgres does not answer: %w\ncheck DATABASE_URL and that the server runs", err)
 	}
-	options, err := redis.ParseURL(cfg.redis)
-	if err != nil {
+	if g.redis, err = ratelimit.Open(cfg.redis); err != nil {
 		return g, configError("REDIS_URL: %w", err)
 	}
-	g.redis = redis.NewClient(options)
 	g.ledger, err = eventstore.OpenLedger(ctx, eventstore.Config{
 		URL: cfg.database, Now: time.Now, Logger: cfg.log, Committed: cfg.committed, Turned: ledgerMetrics(cfg.registry, g.store),
 	})

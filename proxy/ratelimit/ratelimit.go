@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Window is the time that a limit covers.
@@ -42,13 +44,40 @@ type Limiter struct {
 	now     func() time.Time
 	process string
 	counter atomic.Uint64
-	// absentUntil is when Redis is asked again, in nanoseconds since 1970.
+	// patience is the constant; tests that are about something else wait longer on a busy machine.
+	patience time.Duration
+	// absentUntil is when Redis is asked again, in nanoseconds since 1970; 0 while it answers.
 	absentUntil atomic.Int64
-	patience    time.Duration
 	local       *local
 }
 
-// New makes a Limiter over a Redis client, which stays the caller's.
+// dialTimeout bounds making a connection. No request waits for it longer than its patience: the dial goes
+// on beside it, and a far Redis behind TLS is there for the next one.
+const dialTimeout = time.Second
+
+// Open makes a client for New at an address of the form redis://[user:password@]host:port[/db]. Its waits
+// are bounded by their contexts: go-redis leaves contexts out of its reads and writes unless it is asked to
+// heed them, and waits three seconds four times instead. Errors do not repeat the address, which may hold
+// a password.
+func Open(url string) (*redis.Client, error) {
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, errors.New("want redis://[user:password@]host:port[/db]")
+	}
+
+	options.ContextTimeoutEnabled = true
+	options.DialTimeout = dialTimeout
+
+	// What fails is decided locally at once, so neither a dial nor a command is tried twice in one request.
+	options.DialerRetries = 1
+	options.MaxRetries = -1
+	// A plain Redis announces no maintenance; asking for it costs each new connection a refused command.
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return redis.NewClient(options), nil
+}
+
+// New makes a Limiter over a Redis client, which stays the caller's. One that Open did not make may wait
+// longer than its contexts.
 func New(client redis.UniversalClient, now func() time.Time) *Limiter {
 	return NewPatient(client, now, patience)
 }
@@ -71,17 +100,28 @@ func NewPatient(client redis.UniversalClient, now func() time.Time, patience tim
 // Admit takes one of the perMinute requests of a tenant, if one is left. It never fails: without Redis
 // this gateway's own count decides.
 func (l *Limiter) Admit(ctx context.Context, tenant string, perMinute int64) Verdict {
-	now := l.now()
-	if now.UnixNano() >= l.absentUntil.Load() {
+	if l.mayAsk() {
 		v, err := l.ask(ctx, tenant, perMinute)
 		if err == nil {
+			l.absentUntil.Store(0)
 			return v
 		}
-		l.absentUntil.Store(now.Add(pause).UnixNano())
+		l.absentUntil.Store(l.now().Add(pause).UnixNano())
 	}
-	v := l.local.admit(tenant, perMinute, now)
+	v := l.local.admit(tenant, perMinute, l.now())
 	v.Local = true
 	return v
+}
+
+// mayAsk reports whether to ask Redis. After a failure one request in each pause finds out whether it is
+// back; the others must not wait for that together.
+func (l *Limiter) mayAsk() bool {
+	until := l.absentUntil.Load()
+	if until == 0 {
+		return true
+	}
+	now := l.now()
+	return now.UnixNano() >= until && l.absentUntil.CompareAndSwap(until, now.Add(pause).UnixNano())
 }
 
 func (l *Limiter) ask(ctx context.Context, tenant string, perMinute int64) (Verdict, error) {
@@ -89,12 +129,15 @@ func (l *Limiter) ask(ctx context.Context, tenant string, perMinute int64) (Verd
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.patience)
 	defer cancel()
 	member := l.process + strconv.FormatUint(l.counter.Add(1), 36)
-	answer, err := l.script.Run(bounded, l.client, []string{"bg:{" + tenant + "}:rpm"}, perMinute, Window.Microseconds(), member).Int64Slice()
+	keys := []string{"bg:{" + tenant + "}:rpm"}
+	answer, err := l.script.Run(bounded, l.client, keys, perMinute, Window.Microseconds(), member).Int64Slice()
 	if err != nil {
 		return Verdict{}, err
 	}
 	if len(answer) != 3 {
 		return Verdict{}, redis.Nil
 	}
-	return Verdict{Admitted: answer[0] == 1, Remaining: answer[1], Reset: time.Duration(answer[2]) * time.Microsecond}, nil
+	return Verdict{
+		Admitted: answer[0] == 1, Remaining: answer[1], Reset: time.Duration(answer[2]) * time.Microsecond,
+	}, nil
 }

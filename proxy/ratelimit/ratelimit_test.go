@@ -338,7 +338,7 @@ func TestTheLocalMemoryIsBoundedAndForgetsTheIdleFirst(t *testing.T) {
 }
 
 func BenchmarkAdmit(b *testing.B) {
-	l := New(connect(b, testenv.Redis(b)), time.Now)
+	l := connected(connect(b, testenv.Redis(b)), time.Now)
 	for b.Loop() {
 		l.Admit(b.Context(), "acme", 1_000_000)
 	}
