@@ -44,8 +44,8 @@ type Raise struct {
 	Until time.Time `json:"until"`
 }
 
-// base is the limit without raises.
-func (b Budget) base() Amount {
+// Base is the limit without raises.
+func (b Budget) Base() Amount {
 	base := b.Limit
 	for _, r := range b.Raises {
 		base -= r.By

@@ -83,7 +83,7 @@ type RotateKey struct {
 // DefineBudget creates the budget of a period and scope, or changes the one there is. A source of lower
 // rank than the one that set it last changes nothing. A budget that is new counts what its window has
 // spent and held already. One whose weeks or months shall begin on another day is retired, and a new one
-// takes its place.
+// takes its place, with the raises of the old one.
 type DefineBudget struct {
 	ID       BudgetID // used only if the budget is new
 	Period   Period
@@ -93,6 +93,38 @@ type DefineBudget struct {
 	AlertsAt []Threshold
 	Source   Source
 	Actor    Actor
+	// Keep leaves parts of a budget that is there already as they are. Its zero value sets them all.
+	Keep Keep
+}
+
+// Keep names the parts of a budget that a command does not mention. What an operator does not mention is
+// not his to change, and only Decide knows what it is at that moment.
+type Keep struct {
+	// Limit kept needs a budget that is there already.
+	Limit     bool
+	AlertsAt  bool
+	WeekStart bool
+	AnchorDay bool
+}
+
+// ChangeBudget changes the parts of a budget that it names; nil leaves a part as it is. Another first day
+// of the week or month has the effect that it has in DefineBudget.
+type ChangeBudget struct {
+	ID BudgetID
+	// NewID is used only if another budget takes the place of this one.
+	NewID     BudgetID
+	Limit     *Amount
+	AlertsAt  *[]Threshold
+	WeekStart *Weekday
+	AnchorDay *int64
+	Actor     Actor
+}
+
+// EndRaises ends all raises of a budget before their time: its limit is the base again at once. It does
+// nothing where there is none.
+type EndRaises struct {
+	ID    BudgetID
+	Actor Actor
 }
 
 // RetireBudget ends a budget.
@@ -207,6 +239,8 @@ func (IssueKey) isCommand()       {}
 func (RevokeKey) isCommand()      {}
 func (DefineBudget) isCommand()   {}
 func (RetireBudget) isCommand()   {}
+func (ChangeBudget) isCommand()   {}
+func (EndRaises) isCommand()      {}
 func (SuspendKey) isCommand()     {}
 func (ResumeKey) isCommand()      {}
 func (RotateKey) isCommand()      {}

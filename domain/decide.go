@@ -1,9 +1,6 @@
 package domain
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 const (
 	// maxAccounts bounds what one request can touch, and so the size of its events; maxBudgets those of a
@@ -75,11 +72,15 @@ func decideAdministration(s State, c Command, now time.Time) ([]Event, error) {
 		return decideKey(s, c, now)
 	case DefineBudget:
 		return decideDefineBudget(s, c, now)
+	case ChangeBudget:
+		return decideChangeBudget(s, c, now)
 	case RaiseBudget:
 		return decideRaise(s, c, now)
+	case EndRaises:
+		return decideEndRaises(s, c, now)
 	case RetireBudget:
-		if _, ok := s.budget(c.ID); !ok {
-			return nil, fmt.Errorf("%w: %.80q", ErrBudgetUnknown, c.ID)
+		if _, err := s.known(c.ID); err != nil {
+			return nil, err
 		}
 		return []Event{BudgetRetired{Budget: c.ID, Actor: c.Actor}}, nil
 	}
@@ -120,7 +121,7 @@ func Execute(s State, c Command, now time.Time) (State, []Recorded, error) {
 		at = earliest
 	}
 	switch c.(type) { //nolint:gochecksumtype // these can record several events, which must be of the same windows
-	case Reserve, Extend, Adjust, Age, DefineBudget, RaiseBudget, All, Informed:
+	case Reserve, Extend, Adjust, Age, DefineBudget, ChangeBudget, RaiseBudget, EndRaises, All, Informed:
 		at = s.clearOfWindowEnds(at, s.defined(c))
 	}
 	events, err := Decide(s, c, at)
@@ -180,8 +181,12 @@ func (s *State) defined(c Command) []Budget {
 			budgets = append(budgets, s.defined(each)...)
 		}
 		return budgets
+	case ChangeBudget:
+		if b, ok := s.budget(c.ID); ok {
+			return s.defined(c.of(b))
+		}
 	case DefineBudget:
-		if b, err := newBudget(*s, c); err == nil {
+		if b, err := newBudget(*s, s.complete(c)); err == nil {
 			return []Budget{b}
 		}
 	}

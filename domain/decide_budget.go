@@ -21,18 +21,25 @@ func (s Source) rank() int {
 }
 
 func decideDefineBudget(s State, c DefineBudget, now time.Time) ([]Event, error) {
-	c.Span = c.Span.normal()
+	other, exists := s.sameAs(c)
+	if c.Keep.Limit && !exists {
+		return nil, invalid("limitUsd: want the limit of a budget that is new, in dollars, such as \"12.50\"")
+	}
+
+	// What the command does not name is what the budget has at this moment.
+	c = s.complete(c)
 	b, err := newBudget(s, c)
 	if err != nil {
 		return nil, err
 	}
+
+	// The windows of a budget follow from its span, so another span is another budget.
 	var events []Event
-	i := slices.IndexFunc(s.Budgets, func(other Budget) bool { return other.same(b) })
-	if i >= 0 {
-		if other := s.Budgets[i]; other.Span == b.Span || c.Source.rank() < other.Source.rank() {
+	if exists {
+		if other.Span == b.Span || c.Source.rank() < other.Source.rank() {
 			return changeBudget(s, other, c, now)
 		}
-		events = append(events, BudgetRetired{Budget: s.Budgets[i].ID, Actor: c.Actor})
+		events = append(events, BudgetRetired{Budget: other.ID, Actor: c.Actor})
 	}
 	if len(s.Budgets)-len(events) >= maxBudgets { // one that is retired makes room
 		return nil, invalid("a tenant has at most %d budgets; retire one first", maxBudgets)
@@ -44,7 +51,127 @@ func decideDefineBudget(s State, c DefineBudget, now time.Time) ([]Event, error)
 		Budget: b.ID, Period: b.Period, Span: b.Span, Scope: b.Scope, Start: b.Window.Start, End: b.Window.End,
 		Limit: b.Limit, AlertsAt: b.AlertsAt, Source: b.Source, Actor: c.Actor,
 	})
-	return s.openSeeded(events, b, now)
+	events, err = s.openSeeded(events, b, now)
+	if err != nil {
+		return nil, err
+	}
+	return s.inherit(events, other, b.ID, c.Actor, now), nil
+}
+
+// sameAs is the budget that a command would change, if there is one.
+func (s *State) sameAs(c DefineBudget) (Budget, bool) {
+	wanted := Budget{Period: c.Period, Scope: c.Scope, Span: c.Span}
+	i := slices.IndexFunc(s.Budgets, func(other Budget) bool { return other.same(wanted) })
+	if i < 0 {
+		return Budget{}, false
+	}
+	return s.Budgets[i], true
+}
+
+// complete fills in the parts that a command keeps from the budget that is there, without its raises.
+func (s *State) complete(c DefineBudget) DefineBudget {
+	if other, exists := s.sameAs(c); exists {
+		if c.Keep.Limit {
+			c.Limit = other.Base()
+		}
+		if c.Keep.AlertsAt {
+			c.AlertsAt = other.AlertsAt
+		}
+		if c.Keep.WeekStart {
+			c.Span.WeekStart = other.Span.WeekStart
+		}
+		if c.Keep.AnchorDay {
+			c.Span.AnchorDay = other.Span.AnchorDay
+		}
+	}
+	c.Span = c.Span.normal()
+	return c
+}
+
+// inherit adds to the events of a budget that takes the place of another one the raises of that one: they
+// were granted for longer than until its month begins on another day.
+func (s *State) inherit(events []Event, old Budget, id BudgetID, actor Actor, now time.Time) []Event {
+	lasting := old.at(now)
+	if len(lasting.Raises) == 0 {
+		return events
+	}
+
+	// The raises belong to the budget and to the window as the events before have made them.
+	after := s.Clone()
+	for _, e := range events {
+		after = Evolve(after, Recorded{Tenant: s.Tenant, Version: after.Version + 1, Time: now, Event: e})
+	}
+	b, _ := after.budget(id)
+	raised := b
+	raised.Raises = lasting.Raises
+	raised.Limit = min(MaxAmount, b.Limit+lasting.Limit-lasting.Base())
+	_, change := after.change(after.Accounts[after.Current[id]], &b, &raised, "raises_kept", actor)
+	return append(events, change...)
+}
+
+// decideChangeBudget defines a budget again with what the command names.
+func decideChangeBudget(s State, c ChangeBudget, now time.Time) ([]Event, error) {
+	b, err := s.known(c.ID)
+	if err != nil {
+		return nil, err
+	}
+	return decideDefineBudget(s, c.of(b), now)
+}
+
+// of is the definition that makes of a budget what the command wants.
+func (c ChangeBudget) of(b Budget) DefineBudget {
+	define := DefineBudget{
+		ID: c.NewID, Period: b.Period, Span: b.Span, Scope: b.Scope,
+		Source: SourceAdmin, Actor: c.Actor,
+		Keep: Keep{
+			Limit:     c.Limit == nil,
+			AlertsAt:  c.AlertsAt == nil,
+			WeekStart: c.WeekStart == nil,
+			AnchorDay: c.AnchorDay == nil,
+		},
+	}
+	if c.Limit != nil {
+		define.Limit = *c.Limit
+	}
+	if c.AlertsAt != nil {
+		define.AlertsAt = *c.AlertsAt
+	}
+	if c.WeekStart != nil {
+		define.Span.WeekStart = *c.WeekStart
+	}
+	if c.AnchorDay != nil {
+		define.Span.AnchorDay = *c.AnchorDay
+	}
+	return define
+}
+
+// decideEndRaises takes all raises off a limit.
+func decideEndRaises(s State, c EndRaises, now time.Time) ([]Event, error) {
+	b, err := s.known(c.ID)
+	if err != nil {
+		return nil, err
+	}
+	present, account, events := s.aged(&b, now)
+	if len(present.Raises) == 0 {
+		return events, nil
+	}
+	lowered := *present
+	lowered.Limit = present.Base()
+	lowered.Raises = nil
+	_, change := s.change(account, present, &lowered, raiseEnded, c.Actor)
+	return append(events, change...), nil
+}
+
+// raiseEnded is the reason of a limit that falls because its raise is over; the actor says who ended it.
+const raiseEnded = "raise_ended"
+
+// known is a budget of the tenant, or ErrBudgetUnknown.
+func (s *State) known(id BudgetID) (Budget, error) {
+	b, ok := s.budget(id)
+	if !ok {
+		return b, fmt.Errorf("%w: %.80q", ErrBudgetUnknown, id)
+	}
+	return b, nil
 }
 
 // openSeeded adds the opening of a new budget's window, with what it has spent and held already, also if that is
@@ -117,12 +244,12 @@ func changeBudget(s State, b Budget, c DefineBudget, now time.Time) ([]Event, er
 	if c.Source.rank() < b.Source.rank() {
 		return nil, nil
 	}
-	if b.base() == c.Limit && b.Source == c.Source && slices.Equal(b.AlertsAt, c.AlertsAt) {
+	if b.Base() == c.Limit && b.Source == c.Source && slices.Equal(b.AlertsAt, c.AlertsAt) {
 		return nil, nil
 	}
 	present, account, events := s.aged(&b, now)
 	changed := *present
-	changed.Limit += c.Limit - changed.base()
+	changed.Limit += c.Limit - changed.Base()
 	changed.AlertsAt, changed.Source = c.AlertsAt, c.Source
 	if changed.Limit > MaxAmount {
 		return nil, invalid("limitUsd: with what it is raised by, want at most %s", MaxAmount)
@@ -135,9 +262,9 @@ func changeBudget(s State, b Budget, c DefineBudget, now time.Time) ([]Event, er
 const maxRaises = 16
 
 func decideRaise(s State, c RaiseBudget, now time.Time) ([]Event, error) {
-	b, ok := s.budget(c.ID)
-	if !ok {
-		return nil, fmt.Errorf("%w: %.80q", ErrBudgetUnknown, c.ID)
+	b, err := s.known(c.ID)
+	if err != nil {
+		return nil, err
 	}
 	present, account, events := s.aged(&b, now)
 	until, err := raiseEnd(s, present, c, now)

@@ -48,7 +48,7 @@ func (s *State) aged(b *Budget, now time.Time) (*Budget, *Account, []Event) {
 	if len(lowered.Raises) == len(b.Raises) {
 		return b, account, events
 	}
-	changed, ended := s.change(account, b, &lowered, "raise_ended", actorClock)
+	changed, ended := s.change(account, b, &lowered, raiseEnded, actorClock)
 	return &lowered, changed, append(events, ended...)
 }
 
