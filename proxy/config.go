@@ -26,6 +26,8 @@ type Config struct {
 	ServiceTier domain.Tier
 	// Errors chooses the dialect of errors.
 	Errors Dialect
+	// Origins are those whose pages may call from a browser, as ParseOrigins reads them; empty for none.
+	Origins []string
 	// MaxBody bounds a request's body in bytes.
 	MaxBody int64
 	// BodyTimeout bounds how long a client may take to send it; 0 is DefaultBodyTimeout.

@@ -193,14 +193,14 @@ func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
 	t.Parallel()
 	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = 300 * time.Millisecond }})
 	began := time.Now()
-	for path, want := range map[string]string{chatPath: "401", "/v1/models": "404"} {
+	for path, want := range map[string]string{chatPath: "401", "/v1/models": "405", "/v1/other": "404"} {
 		text := strings.Replace(raw("HTTP/1.1", "bgk_nobodys", "", "", 1000), chatPath, path, 1)
 		if answer := rawExchange(t, g.url, text); !strings.HasPrefix(answer, "HTTP/1.1 "+want) {
 			t.Errorf("%s: got %q", path, answer)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("two requests without their bodies held connections for %s", took)
+		t.Errorf("three requests without their bodies held connections for %s", took)
 	}
 	g.nothingForwarded()
 }

@@ -60,6 +60,7 @@ func (s *Server) Register(e *echo.Echo) {
 			return nil
 		})
 	}
+	s.registerModels(e)
 	for _, path := range []string{"/v1", "/v1/*"} {
 		e.Any(path, s.unknown)
 		e.RouteNotFound(path, s.unknown) // methods that Any has never heard of
@@ -97,21 +98,6 @@ func (s *Server) enter() bool {
 	}
 	s.pending.Add(1)
 	return true
-}
-
-func (s *Server) unknown(c echo.Context) error {
-	w, r := c.Response(), c.Request()
-	s.boundBody(w, refusedBodyTimeout)
-	id := requestID(r)
-	w.Header().Set("X-Request-Id", id)
-	p := &problem{status: http.StatusNotFound, code: "not_found", message: "Not found", detail: "this endpoint is not proxied: only what can be priced is"}
-	path := request.Route(r.URL.Path)
-	if path == request.RouteChat || path == request.RouteCompletions {
-		w.Header().Set("Allow", http.MethodPost)
-		p = &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", message: "Method not allowed", detail: "use POST"}
-	}
-	s.writeProblem(w, r, id, p)
-	return nil
 }
 
 // exchange is one request on its way.
@@ -153,6 +139,7 @@ func (x *exchange) begin(status int) {
 // serve is the way of a request, from authentication to settlement.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, route request.Route) {
 	x := &exchange{s: s, w: w, r: r, route: route, id: requestID(r), started: s.cfg.Now()}
+	s.cross(w, r)
 	s.boundBody(w, s.cfg.BodyTimeout)
 	w.Header().Set("X-Request-Id", x.id)
 	if !s.enter() {

@@ -52,6 +52,8 @@ const minAdminKey = 16
 func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
 	tier, err := pricing.ParseTier(v.text("OPENAI_SERVICE_TIER"))
 	v.check("OPENAI_SERVICE_TIER", err)
+	origins, err := proxy.ParseOrigins(v.text("CORS_ORIGINS"))
+	v.check("CORS_ORIGINS", err)
 	c := gatewayConfig{
 		database: v.needed("DATABASE_URL"), redis: v.needed("REDIS_URL"),
 		listen:      net.JoinHostPort(v.text("HOST"), fmt.Sprint(v.number("PORT", 0, 65535))),
@@ -66,6 +68,7 @@ func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
 			AuthOptional: v.choice("TENANT_AUTH", "required", "optional") == "optional", Demo: demoTenant,
 			Pepper: []byte(v.text("KEY_PEPPER")), RateLimit: v.number("MAX_REQS_PER_MIN", 0, domain.MaxRateLimit),
 			ServiceTier: tier, Errors: proxy.Dialect(v.choice("ERROR_FORMAT", "auto", "plain", "openai")),
+			Origins:         origins,
 			MaxBody:         v.number("MAX_BODY_BYTES", 1, 1<<30),
 			ReservationTTL:  v.duration("RESERVATION_TTL", time.Second, 24*time.Hour),
 			UpstreamTimeout: v.duration("UPSTREAM_TIMEOUT", time.Millisecond, 24*time.Hour),
@@ -204,6 +207,7 @@ func (g *gateway) openProxy() (*proxy.Server, error) {
 // bind opens the listeners, one for everything or one more for administration.
 func (g *gateway) bind(ctx context.Context) error {
 	front := newEcho(g.cfg.extractIP)
+	front.HTTPErrorHandler = g.elsewhere
 	g.proxy.Register(front)
 	back := front
 	addresses, engines := []string{g.cfg.listen}, []*echo.Echo{front}
@@ -352,7 +356,17 @@ func newEcho(extract echo.IPExtractor) *echo.Echo {
 	return e
 }
 
-// elsewhere answers what belongs to neither /v1 nor /admin.
+// elsewhere answers what belongs to neither /v1 nor /admin where clients call: a path that is not there
+// is most often a base URL without /v1, and the proxy says so in the form that its client reads.
+func (g *gateway) elsewhere(err error, c echo.Context) {
+	if errors.Is(err, echo.ErrNotFound) && !c.Response().Committed {
+		g.proxy.NotFound(c.Response(), c.Request())
+		return
+	}
+	elsewhere(err, c)
+}
+
+// elsewhere answers what no route is for.
 func elsewhere(err error, c echo.Context) {
 	status, text := http.StatusInternalServerError, "Internal error"
 	var known *echo.HTTPError

@@ -61,6 +61,7 @@ func gatewaySettings() []setting {
 		{"SHUTDOWN_TIMEOUT", "30s", false, "finishing streams at stop"},
 		{"KEY_PEPPER", "", true, "HMAC key of stored tenant keys"},
 		{"ERROR_FORMAT", "auto", false, "auto, plain or openai"},
+		{"CORS_ORIGINS", "", false, "origins whose pages may call from a browser, comma list or *; default none"},
 		{"TRUSTED_PROXIES", "", false, "CIDRs whose X-Forwarded-For counts"},
 		{"MAX_BODY_BYTES", "33554432", false, "limit of a request body"},
 	}...)
