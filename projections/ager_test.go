@@ -24,7 +24,7 @@ func TestAnIdleTenantsRaiseEndsInTimeHoweverManyAge(t *testing.T) {
 	w.worker()
 	w.run(projections.NewAger(w.cfg, w.store, w.ledger), nil)
 	tenant := w.tenant("a")
-	w.do(tenant, domain.RaiseBudget{ID: "bud_m", By: 5, Until: time.Now().Add(300 * time.Millisecond), Actor: "admin"})
+	w.do(tenant, domain.RaiseBudget{ID: "bud_m", By: 5, Until: time.Now().Add(5 * time.Second), Actor: "admin"})
 	w.eventually("lowered", func() error {
 		events, err := w.store.Read(t.Context(), tenant, 0, 100)
 		if err != nil {

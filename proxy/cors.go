@@ -69,35 +69,33 @@ func ascii(text string) bool {
 // exposed are the headers of answers that a page may read beside the few that every page may.
 const exposed = "X-Request-Id, X-Upstream-Request-Id, " +
 	"X-BudgetGuard-Reservation, X-BudgetGuard-Estimated-Usd, X-BudgetGuard-Remaining-Usd, " +
-	"X-BudgetGuard-Cost-Usd, X-BudgetGuard-Max-Tokens, " +
+	"X-BudgetGuard-Cost-Usd, X-BudgetGuard-Upstream-Refused, " +
 	"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, " +
 	"X-RateLimit-Limit-Requests, X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Requests, " +
 	"X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Requests, X-RateLimit-Reset-Tokens, " +
 	"Retry-After, Retry-After-Ms, X-Should-Retry, Server-Timing, OpenAI-Processing-Ms, OpenAI-Version"
 
-// cross says in the answer which pages may read it, and reports whether the request's page may. The key
-// is in a header that the page itself sets, so credentials of the browser (cookies) are never allowed.
-func (s *Server) cross(w http.ResponseWriter, r *http.Request) bool {
+// cross says in the answer which pages may read it. The key is in a header that the page itself sets, so
+// credentials of the browser (cookies) are never allowed.
+func (s *Server) cross(w http.ResponseWriter, r *http.Request) {
 	if len(s.cfg.Origins) == 0 {
-		return false
+		return
 	}
 	h := w.Header()
 	origin := r.Header.Get("Origin")
-	switch {
-	case slices.Contains(s.cfg.Origins, AnyOrigin):
+	if slices.Contains(s.cfg.Origins, AnyOrigin) {
 		if origin == "" {
-			return false
+			return
 		}
 		origin = AnyOrigin
-	case !slices.Contains(s.cfg.Origins, origin):
-		h.Add("Vary", "Origin")
-		return false
-	default:
+	} else {
 		h.Add("Vary", "Origin") // a cache must not give one page's answer to another's
+		if !slices.Contains(s.cfg.Origins, origin) {
+			return
+		}
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", exposed)
-	return true
 }
 
 // preflight answers the question that a browser asks before a page's request (Fetch, CORS-preflight

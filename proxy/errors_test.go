@@ -201,7 +201,7 @@ func TestAnUnreachableProviderIs502AndCostsNothing(t *testing.T) {
 
 func TestASlowProviderIs504AndPresumed(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{books: atLeast, config: func(c *proxy.Config) { c.UpstreamTimeout = 50 * time.Millisecond }})
+	g := start(t, setup{books: atLeast, config: func(c *proxy.Config) { c.UpstreamTimeout = time.Second }})
 	key := g.tenant("acme", "100")
 	g.settings(t, func(s *mockupstream.Settings) { s.Hold = true })
 	g.inBothDialects(refusal{"504", 504, "upstream_timeout", http.MethodPost, chatPath, chat(""), nil}, key)

@@ -183,7 +183,7 @@ func TestATruncatedBodyIs400(t *testing.T) {
 	if !strings.HasPrefix(answer, "HTTP/1.1 400 ") || !strings.Contains(answer, `"code":"invalid_request"`) {
 		t.Errorf("got %s", answer)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("a slow body held the connection for %s", took)
 	}
 	g.nothingForwarded()
@@ -199,7 +199,7 @@ func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
 			t.Errorf("%s: got %q", path, answer)
 		}
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("three requests without their bodies held connections for %s", took)
 	}
 	g.nothingForwarded()
@@ -207,7 +207,7 @@ func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
 
 func TestTheNextRequestOfAConnectionHasItsOwnTime(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = 200 * time.Millisecond }})
+	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = time.Second }})
 	key := g.tenant("acme", "100")
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -217,16 +217,16 @@ func TestTheNextRequestOfAConnectionHasItsOwnTime(t *testing.T) {
 		if r.err != nil || (r.status == 200) != (secret == key) {
 			t.Errorf("got %d %v", r.status, r.err)
 		}
-		timer := time.NewTimer(300 * time.Millisecond) // longer than a body may take
+		timer := time.NewTimer(1200 * time.Millisecond) // longer than a body may take
 		<-timer.C
 	}
 }
 
 func TestASlowAnswerIsNotCutByTheBodysTimeout(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = 150 * time.Millisecond }})
+	g := start(t, setup{config: func(c *proxy.Config) { c.BodyTimeout = time.Second }})
 	key := g.tenant("acme", "100")
-	g.settings(t, func(s *mockupstream.Settings) { s.LatencyMs = 400 })
+	g.settings(t, func(s *mockupstream.Settings) { s.LatencyMs = 1500 })
 	g.chat(key, "").want(t, 200)
 	g.chat(key, `"stream":true,`).want(t, 200)
 }

@@ -126,7 +126,7 @@ func TestAProviderThatDiesInAStreamIsPresumedAndTheClientTold(t *testing.T) {
 
 func TestATimeoutInAStreamIsPresumed(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{books: atLeast, config: func(c *proxy.Config) { c.UpstreamTimeout = 300 * time.Millisecond }})
+	g := start(t, setup{books: atLeast, config: func(c *proxy.Config) { c.UpstreamTimeout = 2 * time.Second }})
 	key := g.tenant("acme", "100")
 	g.settings(t, func(s *mockupstream.Settings) { s.TokensPerSecond = 10 })
 	r := g.chat(key, `"stream":true,"max_tokens":100,`).wantCut(t)

@@ -203,7 +203,7 @@ func rawExchange(tb testing.TB, base, text string) string {
 	conn, err := (&net.Dialer{}).DialContext(tb.Context(), "tcp", strings.TrimPrefix(base, "http://"))
 	check(tb, err)
 	defer func() { _ = conn.Close() }()
-	check(tb, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	check(tb, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = io.WriteString(conn, text)
 	check(tb, err)
 	answer, _ := io.ReadAll(conn)

@@ -43,10 +43,12 @@ func TestAfterKillMinus9NothingIsForgottenAndNothingStaysHeld(t *testing.T) {
 	s.serve()
 	s.worker()
 	eventually(t, "every hold expired", func() bool { return s.count(`select count(*) from hold`) == 0 })
+	// Their life is 5 s. A busy machine may take a while to start a worker and to write it all; the bound
+	// only has to be far from the minutes in which nobody would close them.
 	late := s.count(`select count(*) from event where type = 'reservation.expired'
-		and ts > (body::jsonb->>'reservedAt')::timestamptz + interval '8 seconds'`)
+		and ts > (body::jsonb->>'reservedAt')::timestamptz + interval '35 seconds'`)
 	if held != 100 || late != 0 {
-		t.Errorf("%d held after the crash, want 100; %d closed more than 3 s after their time", held, late)
+		t.Errorf("%d held after the crash, want 100; %d closed more than 30 s after their time", held, late)
 	}
 	if charged, billed := s.settled("crash"), s.billed(); charged < billed {
 		t.Errorf("charged %d, below the bill of %d", charged, billed)

@@ -91,7 +91,7 @@ func (p *process) output() string {
 // line waits for a line that contains a text and returns it.
 func (p *process) line(t *testing.T, text string) string {
 	t.Helper()
-	deadline := time.After(90 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	for {
 		for l := range strings.SplitSeq(p.output(), "\n") {
 			if strings.Contains(l, text) {
@@ -127,7 +127,7 @@ func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.exited:
-	case <-time.After(60 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("the program did not end:\n%s", p.output())
 	}
 	return p.cmd.ProcessState.ExitCode()

@@ -913,7 +913,7 @@ func budget(id domain.BudgetID) domain.DefineBudget {
 }
 
 // patience bounds every wait: far more than a loaded machine needs.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // within is the test's context with a bound.
 func within(t *testing.T) context.Context {
