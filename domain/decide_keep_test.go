@@ -60,7 +60,9 @@ func TestAChangeOfABudgetKeepsWhatItDoesNotName(t *testing.T) {
 		"nothing, by period": {DefineBudget{Period: Monthly, Source: SourceAdmin, Keep: every}, usd("12"), []Threshold{500_000}, 15, 1},
 		"alerts, by period": {
 			DefineBudget{Period: Monthly, Source: SourceAdmin, AlertsAt: []Threshold{900_000}, Keep: keepLimit},
-			usd("12"), []Threshold{900_000}, 15, 1,
+			usd("12"),
+			[]Threshold{900_000},
+			15, 1,
 		},
 	} {
 		s := executed(t, oneBudget(t, now), c.command, now.Add(time.Second))
