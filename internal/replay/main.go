@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/budgetguard/budgetguard/domain"
 	"github.com/budgetguard/budgetguard/domain/pricing"
@@ -40,6 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	workers := f.Int("workers", 4, "exchanges that are played at once")
 	most := f.Int("violations", 20, "violations that are printed one by one, for each file")
 	format := f.String("o", "table", "table or json")
+	rows := f.Bool("all", false, "print every exchange")
 	path := f.String("prices", "", "a catalogue; default the embedded one")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -80,12 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 		violated = violated || len(r.Violations) > 0
-		if *format == "json" {
-			err = json.NewEncoder(stdout).Encode(r)
-		} else {
-			err = r.print(stdout, *most)
-		}
-		if err != nil {
+		if err := write(r, stdout, *format, *rows, *most); err != nil {
 			return err
 		}
 	}
@@ -93,6 +90,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return errViolated
 	}
 	return nil
+}
+
+// write prints the report of a file.
+func write(r report, to io.Writer, format string, rows bool, most int) error {
+	switch {
+	case format == "json" && !rows:
+		r.Rows = nil
+		fallthrough
+	case format == "json":
+		return json.NewEncoder(to).Encode(r)
+	case rows:
+		return errors.Join(r.print(to, most), r.printRows(to))
+	}
+	return r.print(to, most)
 }
 
 // playing is how a file is played.
@@ -121,6 +132,8 @@ func playRecords(ctx context.Context, name string, records []record, how playing
 	if err != nil {
 		return report{}, errors.Join(err, s.close(ctx))
 	}
+	now := time.Now //nolint:forbidigo // only to say how long it took
+	began := now()
 	all, err := s.playAll(ctx, records, o, how.workers, func(done int) {
 		if done%500 == 0 {
 			_, _ = fmt.Fprintf(how.progress, "%s: %d exchanges\n", name, done) // progress only
@@ -129,5 +142,5 @@ func playRecords(ctx context.Context, name string, records []record, how playing
 	if err = errors.Join(err, s.close(ctx)); err != nil {
 		return report{}, err
 	}
-	return summarize(name, records, all), nil
+	return summarize(name, records, all, now().Sub(began)), nil
 }

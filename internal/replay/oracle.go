@@ -6,17 +6,41 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 )
 
 // oracle prices a usage from the catalogue's file, with code of its own.
 type oracle struct{ rows map[string]*row }
 
+// prices are dollars per million tokens, as the file has them.
 type prices struct {
 	Input       *json.Number `json:"input"`
 	CachedInput *json.Number `json:"cached_input"`
 	CacheWrite  *json.Number `json:"cache_write"`
 	Write1h     *json.Number `json:"cache_write_1h"`
 	Output      *json.Number `json:"output"`
+	AudioInput  *json.Number `json:"audio_input"`
+	AudioOutput *json.Number `json:"audio_output"`
+}
+
+type long struct {
+	prices
+	Threshold int64  `json:"threshold_input_tokens"`
+	Rule      string `json:"rule"`
+}
+
+// holds reports whether a prompt is billed as a long one. A rule that names no operator includes
+// the boundary, which is the dearer reading.
+func (l *long) holds(prompt int64) bool {
+	if strings.Contains(l.Rule, "> threshold") {
+		return prompt > l.Threshold
+	}
+	return prompt >= l.Threshold
+}
+
+type tier struct {
+	prices
+	Long *prices `json:"long_context"`
 }
 
 type row struct {
@@ -24,13 +48,17 @@ type row struct {
 	ID       string   `json:"id"`
 	Aliases  []string `json:"aliases"`
 	Routes   []string `json:"routes_to"`
-	Flex     *prices  `json:"flex"`
-	Priority *prices  `json:"priority"`
-	OffPeak  *prices  `json:"off_peak"`
-	Long     *struct {
+	Flex     *tier    `json:"flex"`
+	Priority *tier    `json:"priority"`
+	Long     *long    `json:"long_context"`
+	OffPeak  *struct {
 		prices
-		Threshold int64 `json:"threshold_input_tokens"`
-	} `json:"long_context"`
+		Peaks []string `json:"peak_hours_utc"`
+	} `json:"off_peak"`
+	Changes []struct {
+		prices
+		Effective string `json:"effective"`
+	} `json:"price_changes"`
 }
 
 func newOracle(catalogue []byte) (*oracle, error) {
@@ -50,125 +78,107 @@ func newOracle(catalogue []byte) (*oracle, error) {
 			o.rows[name] = r
 		}
 	}
+
+	// A seed row replaces all prices of a model by one flat rate.
 	for _, seed := range file.Seeds {
 		if r := o.rows[seed.ID]; r != nil {
-			r.prices = seed.prices
-			r.Flex, r.Priority, r.Long, r.OffPeak = nil, nil, nil, nil
+			*r = row{prices: seed.prices, ID: r.ID, Aliases: r.Aliases, Routes: r.Routes}
 		}
 	}
 	return o, nil
 }
 
-// figures are the tokens of a usage by their documented meaning: cached and written tokens within the
-// prompt where they fit, reasoning within the completion unless the total says otherwise.
-type figures struct{ prompt, cached, write, long, completion int64 }
-
-// readUsage reads the recorded usage, false where there is none that says what was read.
-func readUsage(raw json.RawMessage) (figures, bool) {
-	var u struct {
-		Prompt     *int64 `json:"prompt_tokens"`
-		Completion int64  `json:"completion_tokens"`
-		Total      int64  `json:"total_tokens"`
-		Hit        int64  `json:"prompt_cache_hit_tokens"`
-		NumCached  int64  `json:"num_cached_tokens"`
-		Write      int64  `json:"cache_creation_input_tokens"`
-		Details    struct {
-			Cached int64 `json:"cached_tokens"`
-			Write  int64 `json:"cache_write_tokens"`
-		} `json:"prompt_tokens_details"`
-		Answer struct {
-			Reasoning int64 `json:"reasoning_tokens"`
-		} `json:"completion_tokens_details"`
-	}
-	if lenient(raw, &u) != nil || u.Prompt == nil || *u.Prompt <= 0 {
-		return figures{}, false
-	}
-	f := figures{
-		prompt: *u.Prompt, cached: max(u.Hit, u.NumCached, u.Details.Cached), write: max(u.Write, u.Details.Write),
-		completion: u.Completion,
-	}
-	if f.cached+f.write > f.prompt {
-		f.prompt += f.cached + f.write
-	}
-	if u.Answer.Reasoning > u.Completion {
-		f.completion += u.Answer.Reasoning
-	}
-	f.completion = max(f.completion, u.Total-f.prompt)
-	return f, true
-}
-
-// lenient decodes a usage whose details are something else than objects, which some providers send.
-func lenient(raw json.RawMessage, into any) error {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil {
-		return err
-	}
-	for name, value := range members {
-		if strings.HasSuffix(name, "_details") && !strings.HasPrefix(strings.TrimSpace(string(value)), "{") {
-			delete(members, name)
-		}
-	}
-	clean, err := json.Marshal(members)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(clean, into)
-}
-
-// costs are what a usage may cost, in nano-dollars: one amount, or two where the price depends on the hour.
-// Empty says that the model has no price.
-func (o *oracle) costs(r record, f figures) []int64 {
+// cost is what an exchange costs in nano-dollars at an instant: the dearest of its readings, at
+// the model that answered where that is dearer than the one asked for, or where the catalogue
+// knows that the one routes to the other. False says that there is no price.
+func (o *oracle) cost(r record, all []figures, at time.Time) (int64, bool) {
 	asked := o.rows[r.Asked]
-	if asked == nil {
-		return nil
+	if asked == nil || len(all) == 0 {
+		return 0, false
 	}
+	cost, ok := asked.dearest(r.Tier, all, at)
 	answered := o.rows[r.Answered]
-	costs := asked.costs(r.Tier, f)
 	if answered == nil || answered == asked {
-		return costs
+		return cost, ok
 	}
-	other := answered.costs(r.Tier, f)
-	if slices.Contains(asked.Routes, answered.ID) || slices.Max(other) > slices.Max(costs) {
-		return other
+	other, known := answered.dearest(r.Tier, all, at)
+	if known && (!ok || other > cost || slices.Contains(asked.Routes, answered.ID)) {
+		return other, true
 	}
-	return costs
+	return cost, ok
 }
 
-func (r *row) costs(tier string, f figures) []int64 {
-	p := r.prices
+func (r *row) dearest(name string, all []figures, at time.Time) (int64, bool) {
+	var dearest int64
+	for _, f := range all {
+		p, ok := r.at(name, f.prompt, at)
+		if !ok {
+			return 0, false
+		}
+		dearest = max(dearest, p.cost(f, r.prices))
+	}
+	return dearest, true
+}
+
+// at are the prices of a tier for a prompt at an instant; false where the file has none.
+func (r *row) at(name string, prompt int64, at time.Time) (prices, bool) {
+	isLong := r.Long != nil && r.Long.holds(prompt)
+	special := map[string]*tier{"flex": r.Flex, "priority": r.Priority, "fast": r.Priority}[name]
 	switch {
-	case tier == "flex" && r.Flex != nil:
-		p = *r.Flex
-	case (tier == "priority" || tier == "fast") && r.Priority != nil:
-		p = *r.Priority
-	case r.Long != nil && f.prompt > r.Long.Threshold:
-		p = r.Long.prices
+	case special != nil && isLong && special.Long == nil:
+		return prices{}, false
+	case special != nil && isLong:
+		return *special.Long, true
+	case special != nil:
+		return special.prices, true
+	case isLong:
+		return r.Long.prices, true
+	case r.OffPeak != nil && !within(r.OffPeak.Peaks, at):
+		return r.OffPeak.prices, true
 	}
-	costs := []int64{p.cost(f)}
-	if r.OffPeak != nil {
-		costs = append(costs, r.OffPeak.cost(f))
+
+	// Changes ascend by date, and the last that has come counts.
+	p := r.prices
+	for _, change := range r.Changes {
+		if change.Effective <= at.UTC().Format(time.DateOnly) {
+			p = change.prices
+		}
 	}
-	return costs
+	return p, true
 }
 
-// cost is exact, and rounded up once. A price is in dollars per million tokens, which is micro-dollars
-// a token, or a thousand nano-dollars.
-func (p prices) cost(f figures) int64 {
+// within reports whether an instant is in one of some spans of the day, as in 22:00-02:00, in UTC.
+func within(spans []string, at time.Time) bool {
+	clock := at.UTC().Format("15:04")
+	return slices.ContainsFunc(spans, func(span string) bool {
+		from, to, _ := strings.Cut(span, "-")
+		if from <= to {
+			return from <= clock && clock < to
+		}
+		return clock >= from || clock < to
+	})
+}
+
+// cost is exact, and rounded up once. A price is in dollars per million tokens, which is
+// micro-dollars a token, or a thousand nano-dollars. What has no price of its own costs what its
+// whole costs, and a cache write what it costs more than input in the row's own prices.
+func (p prices) cost(f figures, base prices) int64 {
+	input, output := rate(p.Input), rate(p.Output)
 	sum := new(big.Rat)
-	add := func(tokens int64, price, otherwise *json.Number) {
-		if price == nil {
-			price = otherwise
-		}
-		rate, ok := new(big.Rat).SetString(price.String())
-		if ok {
-			sum.Add(sum, rate.Mul(rate, new(big.Rat).SetInt64(tokens)))
-		}
+	add := func(tokens int64, price *big.Rat) {
+		sum.Add(sum, new(big.Rat).Mul(price, new(big.Rat).SetInt64(max(tokens, 0))))
 	}
-	add(f.prompt-f.cached-f.write, p.Input, nil)
-	add(f.cached, p.CachedInput, p.Input)
-	add(f.write-f.long, p.CacheWrite, p.Input)
-	add(f.long, p.Write1h, p.Input)
-	add(f.completion, p.Output, nil)
+	add(f.prompt-f.parts(), input)
+	add(f.cached, or(p.CachedInput, input))
+	add(f.write-f.long, or(p.CacheWrite, surcharged(input, base.CacheWrite, base.Input)))
+	longer := or(p.CacheWrite, surcharged(input, base.CacheWrite, base.Input))
+	if base.Write1h != nil {
+		longer = surcharged(input, base.Write1h, base.Input)
+	}
+	add(f.long, or(p.Write1h, longer))
+	add(f.audio, or(p.AudioInput, input))
+	add(f.completion-f.spoken, output)
+	add(f.spoken, or(p.AudioOutput, output))
 
 	sum.Mul(sum, big.NewRat(1000, 1))
 	nanos := new(big.Int).Quo(sum.Num(), sum.Denom())
@@ -176,4 +186,31 @@ func (p prices) cost(f figures) int64 {
 		nanos.Add(nanos, big.NewInt(1))
 	}
 	return nanos.Int64()
+}
+
+func rate(price *json.Number) *big.Rat {
+	if price == nil {
+		return new(big.Rat)
+	}
+	r, ok := new(big.Rat).SetString(price.String())
+	if !ok {
+		return new(big.Rat)
+	}
+	return r
+}
+
+func or(price *json.Number, otherwise *big.Rat) *big.Rat {
+	if price == nil {
+		return otherwise
+	}
+	return rate(price)
+}
+
+// surcharged is input with the ratio that a part has to input elsewhere.
+func surcharged(input *big.Rat, part, whole *json.Number) *big.Rat {
+	if part == nil || rate(whole).Sign() == 0 {
+		return input
+	}
+	ratio := new(big.Rat).Quo(rate(part), rate(whole))
+	return ratio.Mul(ratio, input)
 }

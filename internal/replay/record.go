@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 )
@@ -36,17 +37,23 @@ func (r record) path() string {
 	return ""
 }
 
-// kind is the content type of the answer.
-func (r record) kind() string {
+// headers are those that the answer is played with: what was recorded but for what belongs to
+// the connection or to a compression that the record has undone, and a content type where none
+// was kept.
+func (r record) headers() map[string]string {
+	played := map[string]string{"Content-Type": "application/json"}
+	if r.Stream {
+		played["Content-Type"] = "text/event-stream"
+	}
 	for name, value := range r.Headers {
-		if strings.EqualFold(name, "content-type") {
-			return value
+		switch name = http.CanonicalHeaderKey(name); name {
+		case "Content-Encoding", "Content-Length", "Transfer-Encoding",
+			"Connection", "Trailer", "Date":
+		default:
+			played[name] = value
 		}
 	}
-	if r.Stream {
-		return "text/event-stream"
-	}
-	return "application/json"
+	return played
 }
 
 const longestLine = 256 << 20

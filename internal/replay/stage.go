@@ -38,7 +38,9 @@ type stage struct {
 }
 
 // openStage starts the gateway on a migrated database. The caller closes it.
-func openStage(ctx context.Context, database string, catalogue []byte, tenant domain.TenantID) (*stage, error) {
+func openStage(
+	ctx context.Context, database string, catalogue []byte, tenant domain.TenantID,
+) (*stage, error) {
 	s := &stage{tenant: tenant, open: map[string]*played{}}
 	s.provider = httptest.NewServer(http.HandlerFunc(s.answer))
 	base, err := url.Parse(s.provider.URL + "/v1")
@@ -50,10 +52,13 @@ func openStage(ctx context.Context, database string, catalogue []byte, tenant do
 	if s.store, err = eventstore.OpenStore(ctx, database); err != nil {
 		return s, err
 	}
-	if s.ledger, err = eventstore.OpenLedger(ctx, eventstore.Config{URL: database, Now: now, Logger: log}); err != nil {
+	cfg := eventstore.Config{URL: database, Now: now, Logger: log}
+	s.ledger, err = eventstore.OpenLedger(ctx, cfg)
+	if err != nil {
 		return s, err
 	}
-	if _, err = s.ledger.Do(ctx, tenant, domain.CreateTenant{Name: "replay", Actor: "replay"}); err != nil {
+	_, err = s.ledger.Do(ctx, tenant, domain.CreateTenant{Name: "replay", Actor: "replay"})
+	if err != nil {
 		return s, fmt.Errorf("make the tenant: %w", err)
 	}
 	prices, err := pricing.Parse(catalogue, "replay")
@@ -71,11 +76,12 @@ func openStage(ctx context.Context, database string, catalogue []byte, tenant do
 
 	s.server = proxy.New(proxy.Config{
 		Upstream: base, UpstreamKey: "replay", Gateway: "replay", AuthOptional: true, Demo: tenant,
-		ServiceTier: domain.TierDefault, Errors: proxy.DialectPlain, MaxBody: 64 << 20, ReservationTTL: time.Hour,
-		UpstreamTimeout: time.Minute, DrainTimeout: time.Minute, Now: now, Logger: log,
+		ServiceTier: domain.TierDefault, Errors: proxy.DialectPlain, MaxBody: 64 << 20,
+		ReservationTTL: time.Hour, UpstreamTimeout: time.Minute, DrainTimeout: time.Minute,
+		Now: now, Logger: log,
 	}, proxy.Deps{
-		Ledger: s.ledger, Directory: s, Allowances: nothingLearnt{}, Prices: prices, Policy: engine, Tokens: counter,
-		Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
+		Ledger: s.ledger, Directory: s, Allowances: nothingLearnt{}, Prices: prices,
+		Policy: engine, Tokens: counter, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 	})
 	front := echo.New()
 	s.server.Register(front) //nolint:contextcheck // each request brings its own
@@ -99,8 +105,8 @@ func (s *stage) close(ctx context.Context) error {
 	return err
 }
 
-// nothingLearnt forgets overruns, so that each exchange is held by the catalogue alone and the order in
-// which they are played does not matter.
+// nothingLearnt forgets overruns, so that each exchange is held by the catalogue alone and the
+// order in which they are played does not matter.
 type nothingLearnt struct{}
 
 func (nothingLearnt) Allowances(context.Context) (map[string]pricing.Allowance, error) {
@@ -133,7 +139,9 @@ func (s *stage) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.sent = string(body)
-	w.Header().Set("Content-Type", p.record.kind())
+	for name, value := range p.record.headers() {
+		w.Header().Set(name, value)
+	}
 	w.WriteHeader(p.record.Status)
 	_, _ = io.WriteString(w, p.record.Response) // the gateway says whether it came
 }
