@@ -25,7 +25,9 @@ SEEDS ?= 50
 STEPS ?= 20000
 BUG ?=
 TRACE ?= 0
-# Arguments of `make run` and `make bench`.
+# The recorded exchanges of `make replay`.
+FILE ?=
+# Arguments of `make run`, `make bench` and `make replay`.
 ARGS ?=
 
 # The race detector needs a C compiler.
@@ -85,6 +87,10 @@ sim-bugs: ## plant every seeded bug and print which seed of the simulation finds
 .PHONY: bench
 bench: deps ## the whole system side by side with a plain proxy, then micro-benchmarks (ARGS="-quick")
 	$(GO) run ./internal/bench $(ARGS)
+
+.PHONY: replay
+replay: deps ## play recorded exchanges against a real gateway and judge each (FILE="a.jsonl b.jsonl", ARGS="-all")
+	$(GO) run ./internal/replay $(ARGS) $(FILE)
 
 .PHONY: deps
 deps: ## install Postgres and Redis if they are missing
