@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"log/slog"
 	"net/url"
 	"time"
@@ -40,6 +41,10 @@ type Config struct {
 	// KeepAlive is after how much silence of the provider a stream gets a comment that keeps its connection
 	// alive; 0 sends none.
 	KeepAlive time.Duration
+
+	// Authenticated, where it is set, hears the context of each request whose caller has proved to be a
+	// tenant: what bounds connections keeps those.
+	Authenticated func(context.Context)
 
 	Now    func() time.Time
 	Logger *slog.Logger

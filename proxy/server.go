@@ -141,6 +141,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route request.Rou
 	x := &exchange{s: s, w: w, r: r, route: route, id: requestID(r), started: s.cfg.Now()}
 	s.cross(w, r)
 	s.boundBody(w, s.cfg.BodyTimeout)
+	x.boundAnswer(0) // a provider may think for minutes, and what is written then has its own bounds
 	w.Header().Set("X-Request-Id", x.id)
 	if !s.enter() {
 		x.decided(x.refuse(unavailable(errShutdown)))
@@ -158,10 +159,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route request.Rou
 
 // admit is everything that happens before money is promised, and the promise.
 func (x *exchange) admit() error {
-	for _, step := range []func() error{x.authenticate, x.limit, x.read, x.price, x.early, x.allow, x.reserve} {
+	for _, step := range []func() error{x.authenticate, x.known, x.limit, x.read, x.price, x.early, x.allow, x.reserve} {
 		if err := step(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// known says that the caller is a tenant.
+func (x *exchange) known() error {
+	if x.s.cfg.Authenticated != nil {
+		x.s.cfg.Authenticated(x.r.Context())
 	}
 	return nil
 }
@@ -171,6 +180,7 @@ func (x *exchange) refuse(err error) string {
 	if !x.uploaded {
 		x.s.boundBody(x.w, refusedBodyTimeout)
 	}
+	x.boundAnswer(writeTimeout)
 	p := problemOf(err)
 	x.s.log.Log(x.r.Context(), p.level(), "request refused", slog.String("request_id", x.id), slog.Int("status", p.status),
 		slog.String("code", p.code), slog.String("tenant", string(x.who.tenant)), slog.Any("cause", p.cause))
@@ -186,6 +196,16 @@ const refusedBodyTimeout = 5 * time.Second
 // boundBody ends reading from the client after a time. A writer without deadlines only lacks the guard.
 func (s *Server) boundBody(w http.ResponseWriter, most time.Duration) {
 	_ = http.NewResponseController(w).SetReadDeadline(s.cfg.Now().Add(min(most, s.cfg.BodyTimeout)))
+}
+
+// boundAnswer ends writing to a client that does not read after a time; 0 lifts every bound, also that of
+// the listener.
+func (x *exchange) boundAnswer(most time.Duration) {
+	until := time.Time{}
+	if most > 0 {
+		until = x.s.cfg.Now().Add(most)
+	}
+	_ = http.NewResponseController(x.w).SetWriteDeadline(until)
 }
 
 // bodyRead lifts the bound: from here on a read that ends says that the client has gone.

@@ -124,13 +124,14 @@ type gateway struct {
 	blackBox  *blackBox
 	session   *session
 	proxy     *proxy.Server
+	crowd     *crowd
 	servers   []*http.Server
 	listeners []net.Listener
 }
 
 // openGateway connects, checks and binds. It serves nothing yet.
 func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error) {
-	g = &gateway{cfg: cfg}
+	g = &gateway{cfg: cfg, crowd: newCrowd(roomFor(descriptors()), cfg.registry, cfg.log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close(ctx))
@@ -193,7 +194,9 @@ func (g *gateway) openProxy() (*proxy.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load vocabularies: %w", err)
 	}
-	return proxy.New(g.cfg.proxy, proxy.Deps{
+	cfg := g.cfg.proxy
+	cfg.Authenticated = g.crowd.prove
+	return proxy.New(cfg, proxy.Deps{
 		Ledger:     g.ledger,
 		Directory:  &directory{store: g.store, ledger: g.ledger, limits: g.cfg.limits, most: g.cfg.autoTenants},
 		Balances:   g.registers,
@@ -219,15 +222,12 @@ func (g *gateway) bind(ctx context.Context) error {
 		return err
 	}
 	for i, address := range addresses {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		listener, err := g.listen(ctx, address)
 		if err != nil {
-			return cannotListen(address, err)
+			return err
 		}
 		g.listeners = append(g.listeners, listener)
-		g.servers = append(g.servers, &http.Server{
-			Handler: engines[i], ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-			ErrorLog: slog.NewLogLogger(g.cfg.log.Handler(), slog.LevelDebug),
-		})
+		g.servers = append(g.servers, newServer(engines[i], g.crowd, g.cfg.log))
 	}
 	return nil
 }
@@ -353,6 +353,7 @@ func newEcho(extract echo.IPExtractor) *echo.Echo {
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = extract
 	e.HTTPErrorHandler = elsewhere
+	e.Pre(bodyless)
 	return e
 }
 

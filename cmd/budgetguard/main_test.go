@@ -47,7 +47,13 @@ type process struct {
 // the end of the test if it still runs.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{}), more: make(chan struct{}, 1)}
+	return startCommand(t, exec.Command(os.Args[0], args...), env)
+}
+
+// startCommand is start for a command that the test made.
+func startCommand(t *testing.T, cmd *exec.Cmd, env []string) *process {
+	t.Helper()
+	p := &process{cmd: cmd, exited: make(chan struct{}), more: make(chan struct{}, 1)}
 	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	p.cmd.Dir = t.TempDir()
 	out, err := p.cmd.StdoutPipe()
@@ -76,7 +82,7 @@ func start(t *testing.T, env []string, args ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%v printed:\n%s", args, p.output())
+			t.Logf("%v printed:\n%s", cmd.Args, p.output())
 		}
 	})
 	return p

@@ -41,7 +41,7 @@ func (a *app) workerCommand() *cobra.Command {
 		}
 		ctx, stop := context.WithCancel(c.Context())
 		defer stop()
-		closeServer, err := serveMetrics(ctx, listen, w.registry)
+		closeServer, err := serveMetrics(ctx, listen, w.registry, w.log)
 		if err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (w *workerConfig) open(ctx context.Context) (closeAll func() error, err err
 }
 
 // serveMetrics answers /metrics and /health of a worker, where an address is given.
-func serveMetrics(ctx context.Context, addr string, registry *prometheus.Registry) (stop func() error, err error) {
+func serveMetrics(ctx context.Context, addr string, registry *prometheus.Registry, log *slog.Logger) (stop func() error, err error) {
 	if addr == "" {
 		return func() error { return nil }, nil
 	}
@@ -129,8 +129,9 @@ func serveMetrics(ctx context.Context, addr string, registry *prometheus.Registr
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(listener) }() // ends with Close
+	crowd := newCrowd(roomFor(descriptors()), registry, log)
+	server := newServer(mux, crowd, log)
+	go func() { _ = server.Serve(gate{Listener: listener, crowd: crowd}) }() // ends with Close
 	return server.Close, nil
 }
 
