@@ -31,6 +31,9 @@ type Config struct {
 	Origins []string
 	// MaxBody bounds a request's body in bytes.
 	MaxBody int64
+	// MaxInFlight bounds what the bodies of all requests take in memory together, their copies included,
+	// and half of it what those of one tenant take; 0 is DefaultMaxInFlight. One body of MaxBody always fits.
+	MaxInFlight int64
 	// BodyTimeout bounds how long a client may take to send it; 0 is DefaultBodyTimeout.
 	BodyTimeout time.Duration
 	// ReservationTTL is the life of a hold.

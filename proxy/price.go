@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"sort"
@@ -48,10 +47,11 @@ func (x *exchange) read() error {
 	if x.r.ContentLength > x.s.cfg.MaxBody { // refused before the upload
 		return &http.MaxBytesError{Limit: x.s.cfg.MaxBody}
 	}
-	x.body, err = io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, x.s.cfg.MaxBody))
+	x.body, err = x.takeIn()
 	var large *http.MaxBytesError
+	var refused *problem
 	switch {
-	case errors.As(err, &large):
+	case errors.As(err, &large), errors.As(err, &refused):
 		return err
 	case err != nil:
 		return badRequest("invalid_request", "", "the body could not be read to its end")

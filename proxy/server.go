@@ -26,6 +26,7 @@ type Server struct {
 	client     *http.Client
 	known      *memory
 	allowed    *allowances
+	bodies     *bodies
 	unknowns   onceEach   // figures of usages that were warned about
 	keyWarning nowAndThen // of the provider's refusal of our key
 	log        *slog.Logger
@@ -44,10 +45,14 @@ func New(cfg Config, deps Deps) *Server {
 	if cfg.BodyTimeout <= 0 {
 		cfg.BodyTimeout = DefaultBodyTimeout
 	}
+	if cfg.MaxInFlight <= 0 {
+		cfg.MaxInFlight = DefaultMaxInFlight
+	}
 	cut, stop := context.WithCancel(context.Background())
 	return &Server{
 		Deps: deps, cfg: cfg, client: upstreamClient(), known: newMemory(cfg.Now, deps.Directory),
 		allowed: newAllowances(deps.Allowances, cfg.Now), log: cfg.Logger, cut: cut, stop: stop,
+		bodies: newBodies(cfg.MaxInFlight, cfg.MaxBody),
 	}
 }
 
@@ -118,6 +123,8 @@ type exchange struct {
 	attempt string
 	// uploaded says that the body was read to its end, answering that the status has been written.
 	uploaded, answering bool
+	// room is what the body takes of the room for all bodies, in bytes.
+	room int64
 	// decision is what became of the request, empty until that is known.
 	decision string
 }
@@ -149,6 +156,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route request.Rou
 	}
 	defer s.pending.Done()
 	defer x.recovered()
+	defer x.giveRoom()
 	if err := x.admit(); err != nil {
 		x.decided(x.refuse(err))
 		return

@@ -70,6 +70,7 @@ func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
 			ServiceTier: tier, Errors: proxy.Dialect(v.choice("ERROR_FORMAT", "auto", "plain", "openai")),
 			Origins:         origins,
 			MaxBody:         v.number("MAX_BODY_BYTES", 1, 1<<30),
+			MaxInFlight:     v.number("MAX_INFLIGHT_BODY_BYTES", 1<<20, 1<<40),
 			ReservationTTL:  v.duration("RESERVATION_TTL", time.Second, 24*time.Hour),
 			UpstreamTimeout: v.duration("UPSTREAM_TIMEOUT", time.Millisecond, 24*time.Hour),
 			DrainTimeout:    v.duration("DRAIN_TIMEOUT", 0, 24*time.Hour),

@@ -64,6 +64,7 @@ func gatewaySettings() []setting {
 		{"CORS_ORIGINS", "", false, "origins whose pages may call from a browser, comma list or *; default none"},
 		{"TRUSTED_PROXIES", "", false, "CIDRs whose X-Forwarded-For counts"},
 		{"MAX_BODY_BYTES", "33554432", false, "limit of a request body"},
+		{"MAX_INFLIGHT_BODY_BYTES", "268435456", false, "memory for the bodies of all requests, three times their size"},
 	}...)
 }
 
