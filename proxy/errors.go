@@ -85,6 +85,17 @@ func unavailable(cause error) *problem {
 	}
 }
 
+// clientClosed is for a client that left, or closed its side, before anything was forwarded. One that only
+// closed its side still reads it. 499 is nginx' status for this; it has none of HTTP's own.
+func clientClosed(cause error) *problem {
+	const status = 499
+	return &problem{
+		status: status, code: "client_closed_request", message: "Client closed request",
+		detail: "the client closed its side of the connection before the request was forwarded; nothing was billed",
+		cause:  cause,
+	}
+}
+
 func internal(cause error) *problem {
 	return &problem{status: http.StatusInternalServerError, code: "internal", message: "Internal error", detail: "an internal error; nothing else is known about it here", cause: cause}
 }
@@ -106,7 +117,7 @@ func problemOf(err error) *problem {
 			detail: fmt.Sprintf("the body is larger than %d bytes", large.Limit),
 		}
 	case errors.Is(err, context.Canceled) && !errors.Is(err, domain.ErrUnavailable):
-		return &problem{status: 499, code: "client_closed_request", message: "Client closed request", cause: err}
+		return clientClosed(err)
 	}
 	return problemOfLedger(err)
 }

@@ -189,11 +189,21 @@ func (x *exchange) refuse(err error) string {
 		x.s.boundBody(x.w, refusedBodyTimeout)
 	}
 	x.boundAnswer(writeTimeout)
-	p := problemOf(err)
+	p := x.truth(problemOf(err))
 	x.s.log.Log(x.r.Context(), p.level(), "request refused", slog.String("request_id", x.id), slog.Int("status", p.status),
 		slog.String("code", p.code), slog.String("tenant", string(x.who.tenant)), slog.Any("cause", p.cause))
 	x.s.writeProblem(x.w, x.r, x.id, p)
 	return p.code
+}
+
+// truth turns the failure of a step that ended because the client left into that: a question cut short by
+// its caller says nothing about the ledger, and must not ring the alarm for a dead database.
+func (x *exchange) truth(p *problem) *problem {
+	left := errors.Is(x.r.Context().Err(), context.Canceled)
+	if left && p.code == "ledger_unavailable" && errors.Is(p.cause, context.Canceled) {
+		return clientClosed(p.cause)
+	}
+	return p
 }
 
 // refusedBodyTimeout is how long net/http may wait for the rest of a body that nobody wants: it takes that
