@@ -19,6 +19,18 @@ import (
 // reserveTimeout is how long a request waits for its reservation before it is told to come again.
 const reserveTimeout = 3 * time.Second
 
+// firstTimeout is that of requests before the first reservation of this process succeeded: the ledger then
+// connects, prepares its statements and loads the tenant, on a machine that may be starting everything else.
+const firstTimeout = 15 * time.Second
+
+// patience is how long a reservation may take now.
+func (s *Server) patience() time.Duration {
+	if s.warm.Load() {
+		return reserveTimeout
+	}
+	return firstTimeout
+}
+
 // hold is the reservation of a request.
 type hold struct {
 	reservation domain.ReservationID
@@ -109,7 +121,7 @@ func (x *exchange) reserve() error {
 		return internal(err)
 	}
 	x.held.reservation = domain.ReservationID(id.String())
-	ctx, cancel := context.WithTimeout(x.r.Context(), reserveTimeout)
+	ctx, cancel := context.WithTimeout(x.r.Context(), x.s.patience())
 	defer cancel()
 	began := x.s.cfg.Now()
 	x.s.Recorder.Reserved(x.who.tenant, x.held.reservation)
@@ -126,6 +138,7 @@ func (x *exchange) reserve() error {
 		x.s.Recorder.Closed(x.held.reservation)
 		return x.withFits(err)
 	}
+	x.s.warm.Store(true)
 	h := x.w.Header()
 	h.Set("X-BudgetGuard-Reservation", string(x.held.reservation))
 	h.Set("X-BudgetGuard-Estimated-Usd", x.priced.bound.String())

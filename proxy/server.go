@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,6 +36,7 @@ type Server struct {
 	pending    sync.WaitGroup     // requests, and settlements on their way; added to from zero only by enter
 	gate       sync.Mutex         // of closed
 	closed     bool               // nothing enters any more
+	warm       atomic.Bool        // a reservation has succeeded
 }
 
 // New makes a Server. It starts nothing.
