@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/internal/apikey"
 )
 
 // defineBudgets upserts one budget or a list of them, all or none of what the body says.
@@ -17,7 +18,7 @@ func (s *Server) defineBudgets(ctx context.Context, c *call) (answer, error) {
 			c.body.refuse("budgets", "want at least one budget")
 		}
 	}
-	budgets := readBudgets(elements)
+	budgets := readBudgets(elements, false)
 	if err := c.body.problem(); err != nil {
 		return answer{}, err
 	}
@@ -44,6 +45,82 @@ func (s *Server) budgetsOf(ctx context.Context, c *call) (answer, error) {
 }
 
 func nthBudget(i int) string { return fmt.Sprintf("#/budgets/%d", i) }
+
+func (s *Server) listBudgets(_ context.Context, c *call) (answer, error) {
+	return ok(struct {
+		Budgets []budgetView `json:"budgets"`
+	}{viewBudgets(c.state, c.now)}), nil
+}
+
+// changeBudget changes the parts of one budget that the body names.
+func (s *Server) changeBudget(ctx context.Context, c *call) (answer, error) {
+	change := domain.ChangeBudget{ID: domain.BudgetID(c.param("budgetId")), Actor: actor}
+
+	// These make the budget the one it is: with another value it would be another budget.
+	for _, name := range []string{"period", "scope", "duration", "startDate", "endDate"} {
+		if c.body.has(name) {
+			c.body.take(name)
+			c.body.refuse(name, "this cannot change: it is part of what makes the budget the one it is; "+
+				"define another budget with POST .../budgets and retire this one")
+		}
+	}
+	readChange(c.body, &change)
+	if err := c.body.problem(); err != nil {
+		return answer{}, err
+	}
+
+	// Another first day of its months or weeks puts a budget with an id of its own in the place of this one.
+	id, err := apikey.NewBudgetID(s.deps.Rand)
+	if err != nil {
+		return answer{}, err
+	}
+	change.NewID = id
+	if _, err := s.deps.Ledger.Do(ctx, c.tenant, change); err != nil {
+		return answer{}, err
+	}
+	return s.budgetsOf(ctx, c)
+}
+
+// readChange reads the parts of a budget that can change. null is none of it: no alerts, the first day of
+// the month, monday. A limit cannot be none.
+func readChange(f fields, change *domain.ChangeBudget) {
+	if f.has("limitUsd") {
+		if change.Limit = f.amount("limitUsd"); change.Limit == nil {
+			f.want("limitUsd", "want the limit in dollars, such as \"12.50\"; leave it out to keep it")
+		}
+	}
+	if f.has("alertsAt") {
+		alerts := f.shares("alertsAt")
+		change.AlertsAt = &alerts
+	}
+	named := keepOf(f)
+	span := readSpan(f)
+	if !named.WeekStart {
+		change.WeekStart = &span.WeekStart
+	}
+	if !named.AnchorDay {
+		change.AnchorDay = &span.AnchorDay
+	}
+}
+
+// keepOf is what a body does not name. It is asked for before the members are taken.
+func keepOf(f fields) domain.Keep {
+	return domain.Keep{
+		Limit:     !f.has("limitUsd"),
+		AlertsAt:  !f.has("alertsAt"),
+		WeekStart: !f.has("weekStart"),
+		AnchorDay: !f.has("anchorDay"),
+	}
+}
+
+// endRaises takes back what a limit was raised by, before its time.
+func (s *Server) endRaises(ctx context.Context, c *call) (answer, error) {
+	end := domain.EndRaises{ID: domain.BudgetID(c.param("budgetId")), Actor: actor}
+	if _, err := s.deps.Ledger.Do(ctx, c.tenant, end); err != nil {
+		return answer{}, err
+	}
+	return s.budgetsOf(ctx, c)
+}
 
 func (s *Server) retireBudget(ctx context.Context, c *call) (answer, error) {
 	retire := domain.RetireBudget{ID: domain.BudgetID(c.param("budgetId")), Actor: actor}
@@ -85,12 +162,12 @@ func identityOf(b domain.DefineBudget) identity {
 }
 
 // readBudgets reads budgets that were set by hand. The same budget twice in one body is a mistake: the
-// second would silently win.
-func readBudgets(elements []fields) []domain.DefineBudget {
+// second would silently win. fresh says that the tenant has none yet, so that each needs a limit.
+func readBudgets(elements []fields, fresh bool) []domain.DefineBudget {
 	budgets := make([]domain.DefineBudget, 0, len(elements))
 	seen := map[identity]bool{}
 	for _, f := range elements {
-		b := readBudget(f)
+		b := readBudget(f, fresh)
 		id := identityOf(b)
 		if seen[id] && b.Period != "" {
 			f.refuse("period", "%s is there twice, with the same scope, duration and dates", b.Period)
@@ -102,13 +179,15 @@ func readBudgets(elements []fields) []domain.DefineBudget {
 }
 
 // readBudget reads one budget. What goes with which period is the domain's to say.
-func readBudget(f fields) domain.DefineBudget {
+func readBudget(f fields, fresh bool) domain.DefineBudget {
+	keep := keepOf(f)
 	b := domain.DefineBudget{
-		Source: domain.SourceAdmin, Actor: actor, Period: readPeriod(f), Span: readSpan(f), Scope: readScope(f), AlertsAt: f.shares("alertsAt"),
+		Source: domain.SourceAdmin, Actor: actor, Keep: keep,
+		Period: readPeriod(f), Span: readSpan(f), Scope: readScope(f), AlertsAt: f.shares("alertsAt"),
 	}
 	if limit := f.amount("limitUsd"); limit != nil {
 		b.Limit = *limit
-	} else {
+	} else if fresh || !keep.Limit {
 		f.want("limitUsd", "want the limit in dollars, such as \"12.50\"")
 	}
 	f.rest()

@@ -35,7 +35,7 @@ func TestBudgetsAreUpsertedByPeriod(t *testing.T) {
 		t.Fatalf("budgets %+v", two)
 	}
 	for _, b := range two {
-		if b.Period == "monthly" && (b.ID != one[0].ID || b.LimitUsd != "0.000000001" || len(b.AlertsAt) != 0) {
+		if b.Period == "monthly" && (b.ID != one[0].ID || b.LimitUsd != "0.000000001" || len(b.AlertsAt) != 1) {
 			t.Errorf("changed to %+v", b)
 		}
 		if b.Period == "total" && (b.LimitUsd != "1000000000" || b.WindowEnd.Year() != 9999) {

@@ -141,7 +141,7 @@ func problemOfLedger(err error) *problem {
 	case errors.Is(err, domain.ErrIdempotencyCompleted):
 		return &problem{code: codeCompleted, detail: "A request with this Idempotency-Key was carried out already."}
 	case errors.Is(err, domain.ErrInvalid), errors.Is(err, domain.ErrPeriod), errors.Is(err, domain.ErrAmount):
-		return invalidRequest(reason(err))
+		return refusedFields(reason(err))
 	}
 	return &problem{code: codeInternal, detail: "This is a bug. The log has it under the request id."}
 }
@@ -164,6 +164,28 @@ func problemOfRouting(err *echo.HTTPError) *problem {
 		return &problem{code: codeMethod, detail: "This path has other methods; see the Allow header."}
 	}
 	return &problem{code: codeInternal, detail: "This is a bug. The log has it under the request id."}
+}
+
+// refusedFields is a refusal of package domain, which begins with the fields that it is about where it is
+// about any: "limitUsd: want ...", "startDate, endDate: want ...".
+func refusedFields(text string) *problem {
+	p := invalidRequest(text)
+	names, _, ok := strings.Cut(text, ": ")
+	if !ok {
+		return p
+	}
+	for name := range strings.SplitSeq(names, ", ") {
+		if name == "" || strings.ContainsFunc(name, notOfAName) {
+			return invalidRequest(text)
+		}
+		p.violations = append(p.violations, violation{Pointer: "#/" + name, Detail: text})
+	}
+	return p
+}
+
+// notOfAName reports whether a character is in no name of a field of this API.
+func notOfAName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 }
 
 // reason is what a refusal of package domain says to the person who caused it, without its kind.

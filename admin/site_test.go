@@ -286,9 +286,9 @@ type budget struct {
 		ByUsd string
 		Until time.Time
 	}
-	LimitUsd, SpentUsd, ReservedUsd, PresumedUsd, RemainingUsd string
-	WindowStart, WindowEnd                                     time.Time
-	AlertsAt                                                   []json.Number
+	LimitUsd, BaseLimitUsd, SpentUsd, ReservedUsd, PresumedUsd, RemainingUsd string
+	WindowStart, WindowEnd                                                   time.Time
+	AlertsAt                                                                 []json.Number
 }
 
 type key struct {

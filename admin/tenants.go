@@ -38,7 +38,7 @@ func (s *Server) createTenant(ctx context.Context, c *call) (answer, error) {
 	c.tenant = readTenantID(c.body, create.Name)
 	var budgets []domain.DefineBudget
 	if elements, ok := c.body.objects("budgets"); ok {
-		budgets = readBudgets(elements)
+		budgets = readBudgets(elements, true)
 	}
 	if err := c.body.problem(); err != nil {
 		return answer{}, err
@@ -74,15 +74,29 @@ func try(c *call, pointer func(i int) string, commands ...domain.Command) error 
 	for i, command := range commands {
 		state, err := tried(c.state, command, c.now)
 		if err != nil {
-			p := problemOf(err)
-			if at := pointer(i); at != "" && p.code == codeInvalid {
-				p = invalidRequest("The body has fields that are not acceptable.", violation{Pointer: at, Detail: p.detail})
-			}
-			return p
+			return inBody(problemOf(err), pointer(i))
 		}
 		c.state = state
 	}
 	return nil
+}
+
+// inBody is a refusal of what a body has at a pointer: every field that it names is below that. Without a
+// pointer it is left as it is.
+func inBody(p *problem, at string) *problem {
+	if at == "" || p.code != codeInvalid {
+		return p
+	}
+	const detail = "The body has fields that are not acceptable."
+	if len(p.violations) == 0 {
+		return invalidRequest(detail, violation{Pointer: at, Detail: p.detail})
+	}
+	below := make([]violation, 0, len(p.violations))
+	for _, v := range p.violations {
+		v.Pointer = at + strings.TrimPrefix(v.Pointer, "#")
+		below = append(below, v)
+	}
+	return invalidRequest(detail, below...)
 }
 
 // tried is the state after a command. What a new budget's window has cost already is not known here and does

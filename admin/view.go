@@ -29,6 +29,7 @@ type budgetView struct {
 	Scope  domain.Scope    `json:"scope"`
 	domain.Span
 	Limit       domain.Amount      `json:"limitUsd"`
+	Base        domain.Amount      `json:"baseLimitUsd"`
 	Spent       domain.Amount      `json:"spentUsd"`
 	Reserved    domain.Amount      `json:"reservedUsd"`
 	Presumed    domain.Amount      `json:"presumedUsd"`
@@ -100,7 +101,7 @@ func outside(s domain.State, b domain.Budget, at time.Time) domain.Balance {
 func viewBudget(b domain.Balance) budgetView {
 	return budgetView{
 		ID: b.Budget.ID, Period: b.Budget.Period, Scope: b.Budget.Scope, Span: b.Budget.Span,
-		Limit: b.Limit, Spent: b.Settled, Reserved: b.Held, Presumed: b.Presumed, Remaining: b.Available(),
+		Limit: b.Limit, Base: b.Budget.Base(), Spent: b.Settled, Reserved: b.Held, Presumed: b.Presumed, Remaining: b.Available(),
 		WindowStart: b.Window.Start.UTC().Truncate(time.Microsecond), WindowEnd: b.Window.End.UTC(),
 		Raises: append([]domain.Raise{}, b.Budget.Raises...), AlertsAt: append([]domain.Threshold{}, b.Budget.AlertsAt...),
 		Source: b.Budget.Source,

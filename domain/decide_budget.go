@@ -290,7 +290,7 @@ func raiseEnd(s State, b *Budget, c RaiseBudget, now time.Time) (time.Time, erro
 	if !c.Until.IsZero() {
 		until := c.Until.UTC().Truncate(time.Microsecond)
 		if !until.After(now) || until.After(totalWindow().End) {
-			return until, invalid("until %s is over", c.Until.Format(time.RFC3339))
+			return until, invalid("until: %s is over", c.Until.Format(time.RFC3339))
 		}
 		return until, nil
 	}

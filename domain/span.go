@@ -151,7 +151,7 @@ func (s Span) custom(zone *time.Location) (Window, error) {
 		_, end, _ = dayOf(s.EndDate, zone)
 	}
 	if !start.Before(end) {
-		return Window{}, invalid("endDate %s is not after startDate %s", s.EndDate, s.StartDate)
+		return Window{}, invalid("startDate, endDate: %s is not after %s", s.EndDate, s.StartDate)
 	}
 	if all := totalWindow(); start.Before(all.Start) || end.After(all.End) {
 		return Window{}, invalid("startDate, endDate: want days from 1970 to 9998")
@@ -167,7 +167,7 @@ func instant(name, text string, zone *time.Location) (at time.Time, day bool, er
 	at, err = time.Parse(time.RFC3339, text)
 	at = at.UTC()
 	if err != nil || at.Truncate(time.Microsecond) != at {
-		return at, false, invalid("%s %.40q: want a date such as 2026-12-31 or an instant such as 2026-12-31T12:00:00Z", name, text)
+		return at, false, invalid("%s: %.40q: want a date such as 2026-12-31 or an instant such as 2026-12-31T12:00:00Z", name, text)
 	}
 	return at, false, nil
 }
