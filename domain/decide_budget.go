@@ -192,7 +192,8 @@ func (s State) openSeeded(events []Event, b Budget, now time.Time) ([]Event, err
 		return nil, err
 	}
 	events = append(events, opened)
-	return append(events, crossings(&b, &Account{ID: opened.Account, Limit: b.Limit, Settled: opened.Settled})...), nil
+	account := Account{ID: opened.Account, Window: window, Limit: b.Limit, Settled: opened.Settled, Held: opened.Held}
+	return append(events, s.crossings(&b, &account, "")...), nil
 }
 
 // newBudget is the budget a command describes.

@@ -67,7 +67,7 @@ func (s *State) change(account *Account, b, changed *Budget, reason string, acto
 	p := a.posting(move{})
 	p.Forced = a.Use() > a.Limit
 	e.Postings = []Posting{p}
-	crossed := crossings(changed, &a)
+	crossed := s.crossings(changed, &a, "")
 	a.Crossed = slices.Clip(a.Crossed)
 	for _, c := range crossed {
 		a.Crossed = append(a.Crossed, c.(BudgetThresholdCrossed).Threshold)

@@ -330,7 +330,10 @@ func decideAdjust(s State, c Adjust, now time.Time) ([]Event, error) {
 	r, ok := s.Closed[c.Reservation]
 	m := move{settled: c.Delta}
 	if p, presumed := s.Presumed[c.Reservation]; presumed {
-		r, ok, e.Confirmed, m.presumed = p.Reservation, true, true, -p.Charged
+		r, ok = p.Reservation, true
+		m.presumed = -p.Charged
+		e.Confirmed = true
+		e.WasPresumed = p.Charged
 	}
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrReservationUnknown, c.Reservation)

@@ -188,6 +188,17 @@ type BudgetThresholdCrossed struct {
 	Threshold Threshold `json:"threshold"`
 	Limit     Amount    `json:"limitUsd"`
 	Use       Amount    `json:"usedUsd"`
+	// Name of the tenant at that time.
+	TenantName string `json:"tenantName,omitempty"`
+	Period     Period `json:"period,omitempty"`
+	// Absent: the whole tenant.
+	Scope Scope     `json:"scope,omitzero"`
+	Start time.Time `json:"windowStart,omitzero"`
+	End   time.Time `json:"windowEnd,omitzero"`
+	// What open reservations hold beside it; absent: nothing.
+	Held Amount `json:"reservedUsd,omitempty"`
+	// Reservation whose charge or correction crossed it; absent: a limit that changed, or an adjustment of none.
+	Reservation ReservationID `json:"reservationId,omitempty"`
 }
 
 // WindowOpened creates an account. Its bounds are recorded here and never computed again, whatever a

@@ -124,7 +124,9 @@ type UsageAdjusted struct {
 	KeyID       KeyID             `json:"apiKeyId,omitempty"`
 	Tags        map[string]string `json:"tags,omitempty"`
 	// Whether the charge was a presumption until now, which this confirms.
-	Confirmed   bool      `json:"confirmed,omitempty"`
+	Confirmed bool `json:"confirmed,omitempty"`
+	// The charge that was presumed until now, and is confirmed with the difference.
+	WasPresumed Amount    `json:"wasPresumedUsd,omitempty"`
 	Delta       Amount    `json:"deltaUsd"`
 	Reason      string    `json:"reason"`
 	Idempotency string    `json:"idempotencyKey"`

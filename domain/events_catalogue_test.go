@@ -131,6 +131,8 @@ func jsonKind(t reflect.Type) string {
 		return "time"
 	case t == reflect.TypeFor[Length]():
 		return "duration such as 24h"
+	case t == reflect.TypeFor[Threshold]():
+		return "number"
 	case t == reflect.TypeFor[Zone]():
 		return "IANA zone"
 	case t.Kind() == reflect.Slice:

@@ -39,7 +39,10 @@ func samples() []Event {
 			Raises: []Raise{{By: usd("5"), Until: expires}}, Reason: "launch", Postings: postingSamples(), Actor: "admin",
 		},
 		BudgetRetired{Budget: "month", Actor: "admin"},
-		BudgetThresholdCrossed{Budget: "month", Account: 7, Threshold: 800_000, Limit: usd("100"), Use: usd("80.5")},
+		BudgetThresholdCrossed{
+			Budget: "month", Account: 7, Threshold: 800_000, Limit: usd("100"), Use: usd("80.5"), TenantName: "ACME", Period: Monthly, Scope: Scope{APIKey: "key_1", Model: "gpt-4", Tag: "team=search"},
+			Start: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), Held: usd("0.5"), Reservation: reservationSample,
+		},
 		WindowOpened{
 			Account: 7, Budget: "month", Period: Monthly, Start: at("2026-10-31T23:00"), End: at("2026-11-30T23:00"), Zone: berlin,
 			Limit: usd("100"), Settled: usd("3"), Held: usd("2"), Presumed: usd("1"), Adopted: []ReservationID{reservationSample},
@@ -89,7 +92,7 @@ func usageSamples() []Event {
 		},
 		UsageAdjusted{
 			Reservation: reservationSample, ReservedAt: reserved, Route: "/v1/chat/completions", Model: "gpt-4", KeyID: "key_1", Confirmed: true,
-			Tags: map[string]string{"team": "search"}, Delta: usd("-1.25"), Reason: "credit note 12", Idempotency: "adj-1", Postings: postingSamples(), Actor: "admin",
+			Tags: map[string]string{"team": "search"}, Delta: usd("-1.25"), WasPresumed: usd("2.5"), Reason: "credit note 12", Idempotency: "adj-1", Postings: postingSamples(), Actor: "admin",
 		},
 	}
 }

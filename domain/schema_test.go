@@ -216,7 +216,7 @@ func structSchema(t reflect.Type, said map[string]string, defs *object) object {
 			required = append(required, f.name)
 		}
 	}
-	return object{{"type", "object"}, {"properties", properties}, {"required", required}, {"additionalProperties", false}}
+	return object{{"type", "object"}, {"properties", properties}, {"required", required}, {"additionalProperties", true}}
 }
 
 // choices are the values of the string types that are closed sets.

@@ -59,13 +59,19 @@ func (t Threshold) reached(settled, limit Amount) bool {
 	return spentHigh > wantHigh || (spentHigh == wantHigh && spentLow >= wantLow)
 }
 
-// crossings are the thresholds of a budget that an account has reached and nobody was told of, as events.
-func crossings(b *Budget, a *Account) []Event {
+// crossings are the thresholds of a budget that an account has reached and nobody was told of, as events. They
+// say all that an alert needs, so that who gets one need not ask: by then the balance may be another.
+func (s *State) crossings(b *Budget, a *Account, cause ReservationID) []Event {
 	var events []Event
 	for i, t := range b.AlertsAt {
-		if t.reached(a.Settled, a.Limit) && !slices.Contains(a.Crossed, t) && !slices.Contains(b.AlertsAt[:i], t) {
-			events = append(events, BudgetThresholdCrossed{Budget: b.ID, Account: a.ID, Threshold: t, Limit: a.Limit, Use: a.Settled})
+		if !t.reached(a.Settled, a.Limit) || slices.Contains(a.Crossed, t) || slices.Contains(b.AlertsAt[:i], t) {
+			continue
 		}
+		events = append(events, BudgetThresholdCrossed{
+			Budget: b.ID, Account: a.ID, Threshold: t, Limit: a.Limit, Use: a.Settled,
+			TenantName: s.Name, Period: b.Period, Scope: b.Scope, Start: a.Window.Start, End: a.Window.End,
+			Held: a.Held, Reservation: cause,
+		})
 	}
 	return events
 }
@@ -81,6 +87,7 @@ func (a *Account) rearm() {
 // told adds to events the thresholds that their postings cross.
 func (s *State) told(events []Event, postings []Posting) []Event {
 	next := 0
+	cause := causeOf(events)
 	for i := range postings {
 		p := &postings[i]
 		// Postings mostly have the order of the budgets: nothing is searched then.
@@ -96,11 +103,41 @@ func (s *State) told(events []Event, postings []Posting) []Event {
 		if len(b.AlertsAt) == 0 {
 			continue
 		}
-		account := Account{ID: p.Account, Limit: p.Limit, Settled: p.Settled}
+		account := Account{ID: p.Account, Limit: p.Limit, Settled: p.Settled, Held: p.Held}
 		if a, ok := s.Accounts[p.Account]; ok {
-			account.Crossed = a.Crossed
+			account.Crossed, account.Window = a.Crossed, a.Window
+		} else {
+			account.Window = openedIn(events, p.Account)
 		}
-		events = append(events, crossings(b, &account)...)
+		events = append(events, s.crossings(b, &account, cause)...)
 	}
 	return events
+}
+
+// openedIn is the window of an account that the same decision opens.
+func openedIn(events []Event, account AccountID) Window {
+	for _, e := range events {
+		if opened, ok := e.(WindowOpened); ok && opened.Account == account {
+			return Window{Start: opened.Start, End: opened.End}
+		}
+	}
+	return Window{}
+}
+
+// causeOf is the reservation whose money the last event moves, if it is one's.
+func causeOf(events []Event) ReservationID {
+	if len(events) == 0 {
+		return ""
+	}
+	switch e := events[len(events)-1].(type) { //nolint:gochecksumtype // the others are no reservation's
+	case UsageSettled:
+		return e.Reservation
+	case ReservationExpired:
+		return e.Reservation
+	case UsageSettledLate:
+		return e.Reservation
+	case UsageAdjusted:
+		return e.Reservation
+	}
+	return ""
 }
