@@ -59,6 +59,8 @@ type UsageQuery struct {
 type UsageReport struct {
 	Rows  []UsageSum
 	Total domain.Amount
+	// Presumed is the part of Total that no provider has confirmed.
+	Presumed domain.Amount
 }
 
 // UsageSum is what one group has used.
@@ -66,6 +68,8 @@ type UsageSum struct {
 	Group                                    string
 	Requests, PromptTokens, CompletionTokens int64
 	USD                                      domain.Amount
+	// Presumed is the part of USD that no provider has confirmed.
+	Presumed domain.Amount
 }
 
 // ProjectionLag is how far a projection is behind the streams.

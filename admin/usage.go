@@ -22,6 +22,8 @@ type usageView struct {
 	GroupBy Grouping         `json:"groupBy"`
 	Rows    []usageRow       `json:"rows"`
 	Total   domain.Amount    `json:"totalUsd"`
+	// Presumed is the part of the total that no provider has confirmed.
+	Presumed domain.Amount `json:"presumedUsd"`
 }
 
 type usageRow struct {
@@ -30,6 +32,7 @@ type usageRow struct {
 	PromptTokens     int64         `json:"promptTokens"`
 	CompletionTokens int64         `json:"completionTokens"`
 	USD              domain.Amount `json:"usd"`
+	Presumed         domain.Amount `json:"presumedUsd"`
 }
 
 // showUsage sums what was spent, by default this month's (in UTC) by model.
@@ -55,7 +58,11 @@ func (s *Server) showUsage(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, reading("usage", err)
 	}
-	view := usageView{From: q.From, To: q.To, GroupBy: q.GroupBy, Total: report.Total, Rows: make([]usageRow, 0, len(report.Rows))}
+	view := usageView{
+		From: q.From, To: q.To, GroupBy: q.GroupBy,
+		Total: report.Total, Presumed: report.Presumed,
+		Rows: make([]usageRow, 0, len(report.Rows)),
+	}
 	if c.tenant != "" {
 		view.Tenant = &c.tenant
 	}

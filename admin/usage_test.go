@@ -17,13 +17,14 @@ import (
 func TestUsageOfOneTenantInItsOwnZone(t *testing.T) {
 	t.Parallel()
 	sums := &usage{report: admin.UsageReport{
-		Rows: []admin.UsageSum{{Group: "2026-11-01", Requests: 2, PromptTokens: 10, CompletionTokens: 20, USD: 1}}, Total: 1,
+		Rows:  []admin.UsageSum{{Group: "2026-11-01", Requests: 2, PromptTokens: 10, CompletionTokens: 20, USD: 3, Presumed: 1}},
+		Total: 3, Presumed: 1,
 	}}
 	s := openSite(t, func(set *setup) { set.deps.Usage = sums })
 	s.must(http.StatusCreated, "POST", "/admin/tenant", `{"name":"x","timezone":"Asia/Tokyo"}`)
 	got := s.must(http.StatusOK, "GET", "/admin/tenant-usage?tenant=x&from=2026-11-01T00:00:00%2B09:00&to=2026-11-02T00:00:00%2B09:00&groupBy=day", "")
 	want := `{"tenant":"x","from":"2026-10-31T15:00:00Z","to":"2026-11-01T15:00:00Z","groupBy":"day",` +
-		`"rows":[{"group":"2026-11-01","requests":2,"promptTokens":10,"completionTokens":20,"usd":"0.000000001"}],"totalUsd":"0.000000001"}`
+		`"rows":[{"group":"2026-11-01","requests":2,"promptTokens":10,"completionTokens":20,"usd":"0.000000003","presumedUsd":"0.000000001"}],"totalUsd":"0.000000003","presumedUsd":"0.000000001"}`
 	if strings.TrimSpace(string(got.body)) != want {
 		t.Errorf("usage %s, want %s", got.body, want)
 	}
@@ -70,7 +71,7 @@ func TestUsageIsOfAllTenantsThisMonthByModelUnlessSaidOtherwise(t *testing.T) {
 		set.deps.Now = func() time.Time { return noon }
 	})
 	got := s.must(http.StatusOK, "GET", "/admin/tenant-usage", "")
-	want := `{"tenant":null,"from":"2026-11-01T00:00:00Z","to":"2026-11-22T12:00:00Z","groupBy":"model","rows":[],"totalUsd":"0"}`
+	want := `{"tenant":null,"from":"2026-11-01T00:00:00Z","to":"2026-11-22T12:00:00Z","groupBy":"model","rows":[],"totalUsd":"0","presumedUsd":"0"}`
 	if strings.TrimSpace(string(got.body)) != want || sums.asked.Zone != time.UTC {
 		t.Errorf("usage %s, asked %+v", got.body, sums.asked)
 	}

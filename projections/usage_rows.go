@@ -19,9 +19,9 @@ type usageRows struct {
 	failed      failures
 	events      int
 
-	tenants, kinds, routes, models, keys, reservations, tags []string
-	versions, usd, reserved, prompt, completion              []int64
-	ts, posted                                               []time.Time
+	tenants, kinds, routes, models, keys, reservations, tags, bases []string
+	versions, usd, reserved, prompt, completion, presumed           []int64
+	ts, posted                                                      []time.Time
 }
 
 func newUsageRows(cursors map[domain.TenantID]int64) *usageRows {
@@ -89,7 +89,7 @@ func (u *usageRows) write(ctx context.Context, c *pgxpool.Conn) error {
 	b := &pgx.Batch{}
 	if len(u.versions) > 0 {
 		b.Queue(insertUsageSQL, u.tenants, u.versions, u.ts, u.posted, u.kinds, u.routes, u.models, u.keys, u.reservations,
-			u.usd, u.reserved, u.prompt, u.completion, u.tags)
+			u.usd, u.reserved, u.prompt, u.completion, u.tags, u.bases, u.presumed)
 	}
 	b.Queue(moveCursorsSQL, usageName, tenants, after, upto)
 	moved, results := int64(0), c.SendBatch(ctx, b)
@@ -126,8 +126,12 @@ func (u *usageRows) put(r domain.Recorded, row usageRow) error {
 	u.reservations, u.tags = append(u.reservations, string(row.request.Reservation)), append(u.tags, string(tags))
 	u.usd, u.reserved = append(u.usd, int64(row.usd)), append(u.reserved, int64(row.reserved))
 	u.prompt, u.completion = append(u.prompt, row.usage.Prompt), append(u.completion, row.usage.Completion)
+	u.bases, u.presumed = append(u.bases, string(row.basis)), append(u.presumed, int64(row.presumed))
 	return nil
 }
+
+// byOperator is the basis of an adjustment: no provider and no gateway said it.
+const byOperator domain.Basis = "operator"
 
 // usageRow is what an event says to finance.
 type usageRow struct {
@@ -136,24 +140,50 @@ type usageRow struct {
 	at            time.Time
 	usd, reserved domain.Amount
 	usage         domain.Usage
+	basis         domain.Basis
+	// presumed is a difference, as usd is: what of the charge no provider has confirmed. The sum over the rows
+	// of a reservation is what is presumed of it now.
+	presumed domain.Amount
 }
 
 // usageOf is the row of an event, if it moves money. A release moves none: it gives back a hold.
 func usageOf(r domain.Recorded) (usageRow, bool) {
 	switch e := r.Event.(type) { //nolint:gochecksumtype // the others move no money
 	case domain.UsageSettled:
-		return usageRow{kind: "settled", request: e.Request, at: e.ReservedAt, usd: e.Charged, reserved: e.Reserved, usage: e.Usage}, true
-	case domain.ReservationExpired:
-		return usageRow{kind: "expired", request: e.Request, at: e.ReservedAt, usd: e.Charged, reserved: e.Reserved}, true
-	case domain.UsageSettledLate:
-		return usageRow{kind: "late", request: e.Request, at: e.ReservedAt, usd: e.Delta, usage: e.Usage}, true
-	case domain.UsageAdjusted:
-		of := domain.Request{Reservation: e.Reservation, Route: e.Route, Model: e.Model, KeyID: e.KeyID, Tags: e.Tags}
-		at := e.ReservedAt
-		if at.IsZero() {
-			at = r.Time
+		row := usageRow{kind: "settled", request: e.Request, at: e.ReservedAt, usd: e.Charged, reserved: e.Reserved}
+		row.usage, row.basis = e.Usage, e.Basis
+		if e.Basis == domain.BasisPresumed {
+			row.presumed = e.Charged
 		}
-		return usageRow{kind: "adjusted", request: of, at: at, usd: e.Delta}, true
+		return row, true
+	case domain.ReservationExpired:
+		row := usageRow{kind: "expired", request: e.Request, at: e.ReservedAt, usd: e.Charged, reserved: e.Reserved}
+		row.basis, row.presumed = domain.BasisPresumed, e.Charged
+		return row, true
+	case domain.UsageSettledLate:
+		return lateRow(e), true
+	case domain.UsageAdjusted:
+		return adjustedRow(r, e), true
 	}
 	return usageRow{}, false
+}
+
+// lateRow corrects a charge that was presumed. By evidence, all that was presumed no longer is.
+func lateRow(e domain.UsageSettledLate) usageRow {
+	row := usageRow{kind: "late", request: e.Request, at: e.ReservedAt, usd: e.Delta, usage: e.Usage, basis: e.Basis}
+	row.presumed = -e.WasCharged
+	if e.Basis == domain.BasisPresumed {
+		row.presumed = e.Delta
+	}
+	return row
+}
+
+// adjustedRow is a correction by an operator. It confirms what was presumed of its reservation.
+func adjustedRow(r domain.Recorded, e domain.UsageAdjusted) usageRow {
+	of := domain.Request{Reservation: e.Reservation, Route: e.Route, Model: e.Model, KeyID: e.KeyID, Tags: e.Tags}
+	at := e.ReservedAt
+	if at.IsZero() {
+		at = r.Time
+	}
+	return usageRow{kind: "adjusted", request: of, at: at, usd: e.Delta, basis: byOperator, presumed: -e.WasPresumed}
 }

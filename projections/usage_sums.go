@@ -60,6 +60,8 @@ type UsageSum struct {
 	Group                                    string
 	Requests, PromptTokens, CompletionTokens int64
 	USD                                      domain.Amount
+	// Presumed is the part of USD that no provider has confirmed.
+	Presumed domain.Amount
 }
 
 // UsageSums sums the UsageLedger. It returns at most ten thousand groups; a grouping it does not know is
@@ -107,9 +109,9 @@ func sums(ctx context.Context, q querier, statement string, args ...any) ([]Usag
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (UsageSum, error) {
 		var s UsageSum
-		var usd int64
-		err := row.Scan(&s.Group, &s.Requests, &s.PromptTokens, &s.CompletionTokens, &usd)
-		s.USD = domain.Amount(usd)
+		var usd, presumed int64
+		err := row.Scan(&s.Group, &s.Requests, &s.PromptTokens, &s.CompletionTokens, &usd, &presumed)
+		s.USD, s.Presumed = domain.Amount(usd), domain.Amount(presumed)
 		return s, err
 	})
 }

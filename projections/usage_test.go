@@ -139,23 +139,23 @@ func TestUsageSumsByEachGrouping(t *testing.T) {
 		by   projections.Grouping
 		want []sum
 	}{
-		{projections.ByModel, []sum{{"m2", 1, 4, 4, 35}, {"m1", 2, 3, 3, 30}}},
-		{projections.ByRoute, []sum{{"/v1/chat/completions", 3, 7, 7, 65}}},
-		{projections.ByAPIKey, []sum{{"m2", 1, 4, 4, 35}, {"", 2, 3, 3, 30}}},
-		{projections.ByTag, []sum{{"", 1, 4, 4, 35}, {"team=x", 2, 3, 3, 30}, {"env=p", 1, 2, 2, 20}}},
-		{projections.ByDay, []sum{{"2026-10-25", 3, 7, 7, 65}}},
+		{projections.ByModel, []sum{{"m2", 1, 4, 4, 35, 0}, {"m1", 2, 3, 3, 30, 0}}},
+		{projections.ByRoute, []sum{{"/v1/chat/completions", 3, 7, 7, 65, 0}}},
+		{projections.ByAPIKey, []sum{{"m2", 1, 4, 4, 35, 0}, {"", 2, 3, 3, 30, 0}}},
+		{projections.ByTag, []sum{{"", 1, 4, 4, 35, 0}, {"team=x", 2, 3, 3, 30, 0}, {"env=p", 1, 2, 2, 20, 0}}},
+		{projections.ByDay, []sum{{"2026-10-25", 3, 7, 7, 65, 0}}},
 		{projections.ByHour, []sum{
-			{"2026-10-25T00:00:00+02:00", 1, 1, 1, 10}, {"2026-10-25T02:00:00+02:00", 1, 2, 2, 20}, {"2026-10-25T02:00:00+01:00", 1, 4, 4, 35},
+			{"2026-10-25T00:00:00+02:00", 1, 1, 1, 10, 0}, {"2026-10-25T02:00:00+02:00", 1, 2, 2, 20, 0}, {"2026-10-25T02:00:00+01:00", 1, 4, 4, 35, 0},
 		}},
 	} {
 		report, err := projections.UsageSums(t.Context(), w.pool, projections.UsageQuery{Tenant: "a", GroupBy: test.by, Zone: berlin})
-		if err != nil || !reflect.DeepEqual(report.Rows, test.want) || report.Total != (sum{"", 3, 7, 7, 65}) {
+		if err != nil || !reflect.DeepEqual(report.Rows, test.want) || report.Total != (sum{"", 3, 7, 7, 65, 0}) {
 			t.Errorf("%s: %+v, %v; want %+v", test.by, report, err, test.want)
 		}
 	}
 	day := time.Date(2026, 10, 25, 0, 0, 0, 0, time.UTC)
 	report, err := projections.UsageSums(t.Context(), w.pool, projections.UsageQuery{From: day, To: day.Add(time.Hour), GroupBy: projections.ByDay})
-	if want := []sum{{"2026-10-25", 1, 2, 2, 20}}; err != nil || !reflect.DeepEqual(report.Rows, want) {
+	if want := []sum{{"2026-10-25", 1, 2, 2, 20, 0}}; err != nil || !reflect.DeepEqual(report.Rows, want) {
 		t.Errorf("an hour of all tenants in UTC: %+v, %v; want %+v", report, err, want)
 	}
 	report, err = projections.UsageSums(t.Context(), w.pool, projections.UsageQuery{Tenant: "nobody", GroupBy: projections.ByModel})
@@ -164,5 +164,57 @@ func TestUsageSumsByEachGrouping(t *testing.T) {
 	}
 	if _, err := projections.UsageSums(t.Context(), w.pool, projections.UsageQuery{GroupBy: "mood"}); !errors.Is(err, domain.ErrInvalid) {
 		t.Errorf("unknown grouping: %v", err)
+	}
+}
+
+func TestPresumedChargesDoNotLookLikeBilledOnes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Redis(t))
+	w.worker()
+	tenant := w.tenant("a")
+	reserve := func() domain.ReservationID {
+		r := request()
+		w.do(tenant, domain.Reserve{Request: r, Amount: 100, TTL: time.Hour})
+		return r.Reservation
+	}
+
+	// Billed; cut and not known; cut and then billed; cut and then confirmed by an operator.
+	w.do(tenant, domain.Settle{Reservation: reserve(), Charged: 50, Basis: domain.BasisProvider})
+	w.do(tenant, domain.SettlePresumed{Reservation: reserve(), Reason: "cut"})
+	late := reserve()
+	w.do(tenant, domain.SettlePresumed{Reservation: late, Reason: "cut"})
+	w.do(tenant, domain.Settle{Reservation: late, Charged: 30, Basis: domain.BasisProvider})
+	confirmed := reserve()
+	w.do(tenant, domain.SettlePresumed{Reservation: confirmed, Reason: "cut"})
+	w.do(tenant, domain.Adjust{Reservation: confirmed, Delta: -60, Reason: "invoice", Idempotency: "a", Actor: "admin"})
+	w.converge(tenant)
+
+	var got []string
+	rows, err := w.pool.Query(t.Context(), `select concat_ws(' ', kind, basis, usd, "presumedUsd") from "UsageLedger" order by "postedAt"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, text)
+	}
+	want := []string{
+		"settled provider 0.00000005 0",
+		"settled presumed 0.0000001 0.0000001",
+		"settled presumed 0.0000001 0.0000001",
+		"late provider -0.00000007 -0.0000001",
+		"settled presumed 0.0000001 0.0000001",
+		"adjusted operator -0.00000006 -0.0000001",
+	}
+	if rows.Err() != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q, %v", got, want, rows.Err())
+	}
+	report, err := projections.UsageSums(t.Context(), w.pool, projections.UsageQuery{Tenant: tenant, GroupBy: projections.ByRoute})
+	if err != nil || report.Total.USD != 220 || report.Total.Presumed != 100 || report.Rows[0].Presumed != 100 {
+		t.Errorf("sums %+v, %v", report, err)
 	}
 }

@@ -183,7 +183,7 @@ func (u usage) UsageSums(ctx context.Context, q admin.UsageQuery) (admin.UsageRe
 	report, err := projections.UsageSums(ctx, u.pool, projections.UsageQuery{
 		Tenant: q.Tenant, From: q.From, To: q.To, GroupBy: projections.Grouping(q.GroupBy), Zone: q.Zone,
 	})
-	shown := admin.UsageReport{Total: report.Total.USD}
+	shown := admin.UsageReport{Total: report.Total.USD, Presumed: report.Total.Presumed}
 	for _, r := range report.Rows {
 		shown.Rows = append(shown.Rows, admin.UsageSum(r))
 	}
