@@ -42,6 +42,8 @@ type route struct {
 	method, path string
 	params       []string // of the query
 	body         bodyRule
+	// once says that the route takes an Idempotency-Key. Another refuses it: who sends one relies on it.
+	once bool
 	// system admits the reserved tenant in the path.
 	system bool
 	serve  func(ctx context.Context, c *call) (answer, error)
@@ -62,7 +64,7 @@ func (s *Server) routes() []route {
 		{method: http.MethodDelete, path: one + "/budgets/:budgetId", serve: s.retireBudget},
 		{method: http.MethodPost, path: one + "/budgets/:budgetId/raise", body: neededBody, serve: s.raiseBudget},
 		{method: http.MethodDelete, path: one + "/budgets/:budgetId/raise", serve: s.endRaises},
-		{method: http.MethodPost, path: one + "/adjustments", body: neededBody, serve: s.adjust},
+		{method: http.MethodPost, path: one + "/adjustments", body: neededBody, once: true, serve: s.adjust},
 		{method: http.MethodPost, path: one + "/apikeys", body: optionalBody, serve: s.issueKey},
 		{method: http.MethodPost, path: one + "/apikeys/:keyId/rotate", body: optionalBody, serve: s.rotateKey},
 		{method: http.MethodPost, path: one + "/apikeys/:keyId/suspend", body: optionalBody, serve: s.suspendKey},
@@ -124,6 +126,11 @@ func (s *Server) handle(r route) echo.HandlerFunc {
 			if err := call.query.problem(); err != nil {
 				return err
 			}
+		}
+		if r.method == http.MethodPost && !r.once && len(call.header.Values(idempotencyHeader)) > 0 {
+			return invalidRequest("This request would be carried out again although it has an Idempotency-Key.", violation{
+				Header: idempotencyHeader, Detail: "this route does not remember it; leave it out, and after a timeout look at the tenant before you send again",
+			})
 		}
 		members, err := readBody(request, r.body)
 		if err != nil {
