@@ -43,6 +43,7 @@ var replaceRegistersLua string
 type counters struct {
 	client    *redis.Client
 	states    States
+	events    querier // of the ledger's database, which alone is believed
 	metrics   *Metrics
 	fresh     time.Duration
 	applying  *redis.Script
@@ -53,6 +54,7 @@ type counters struct {
 type CountersStore interface {
 	Heads
 	States
+	Database
 }
 
 // NewCounters makes the projector of the registers. Run it once: it disconnects at its end.
@@ -63,7 +65,7 @@ func NewCounters(cfg Config, store CountersStore) (*Projector, error) {
 		return nil, err
 	}
 	return newProjector(cfg, store, &counters{
-		client: client, states: store, metrics: cfg.Metrics, fresh: freshPolls * cfg.Poll,
+		client: client, states: store, events: store.Pool(), metrics: cfg.Metrics, fresh: freshPolls * cfg.Poll,
 		applying: redis.NewScript(applyRegistersLua), replacing: redis.NewScript(replaceRegistersLua),
 	}), nil
 }
@@ -102,10 +104,14 @@ type run struct {
 	events      []domain.Recorded
 }
 
-// apply sends each stretch to its tenant's hash in one script, all in one round trip. Tenants with a gap
-// are filled from Postgres at once.
+// apply reads from Postgres what the stream named and sends each stretch to its tenant's hash in one script,
+// all in one round trip. Tenants with a gap are filled from Postgres at once.
 func (c *counters) apply(ctx context.Context, batch []entry) (failures, error) {
-	runs, unreadable := stretches(batch)
+	held, err := heldFor(ctx, c.events, batch)
+	if err != nil {
+		return nil, err
+	}
+	runs, unreadable := stretches(held)
 	gaps := map[domain.TenantID]bool{}
 	for _, tenant := range unreadable {
 		gaps[tenant] = true // the balances can be had without reading the event
