@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -48,6 +49,12 @@ type counters struct {
 	fresh     time.Duration
 	applying  *redis.Script
 	replacing *redis.Script
+
+	// inspected is the tenant up to which values were compared, in the order of ids.
+	inspected  domain.TenantID
+	inspecting *redis.Script
+	heads      Heads
+	log        *slog.Logger
 }
 
 // CountersStore is what the projector of the registers reads.
@@ -67,6 +74,7 @@ func NewCounters(cfg Config, store CountersStore) (*Projector, error) {
 	return newProjector(cfg, store, &counters{
 		client: client, states: store, events: store.Pool(), metrics: cfg.Metrics, fresh: freshPolls * cfg.Poll,
 		applying: redis.NewScript(applyRegistersLua), replacing: redis.NewScript(replaceRegistersLua),
+		inspecting: redis.NewScript(inspectRegistersLua), heads: store, log: cfg.Logger,
 	}), nil
 }
 
@@ -222,6 +230,9 @@ func (c *counters) compared(ctx context.Context, ahead []domain.TenantID) error 
 		if err != nil {
 			return err
 		}
+	}
+	if err := c.inspect(ctx); err != nil {
+		return err
 	}
 	return wrap(c.client.Set(ctx, freshKey, "1", c.fresh).Err(), "vouch for the registers")
 }

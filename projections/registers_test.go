@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/budgetguard/budgetguard/domain"
+	"github.com/budgetguard/budgetguard/eventstore"
 	"github.com/budgetguard/budgetguard/internal/testenv"
 )
 
@@ -26,7 +27,15 @@ func newCounters(t *testing.T) *counters {
 	return &counters{
 		client: client, metrics: newMetrics(), fresh: time.Minute,
 		applying: redis.NewScript(applyRegistersLua), replacing: redis.NewScript(replaceRegistersLua),
+		inspecting: redis.NewScript(inspectRegistersLua), heads: noHeads{},
 	}
+}
+
+// noHeads is a ledger without streams.
+type noHeads struct{}
+
+func (noHeads) Heads(context.Context, domain.TenantID, int) ([]eventstore.Head, error) {
+	return nil, nil
 }
 
 // parsed are the registers of the tenant "a".
