@@ -40,6 +40,9 @@ func openPool(ctx context.Context, url string, size int32, settings map[string]s
 	for name, value := range settings {
 		cfg.ConnConfig.RuntimeParams[name] = value
 	}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		return checkSettings(ctx, conn, settings)
+	}
 	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
@@ -50,7 +53,7 @@ func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 func (s *Store) Close() { s.pool.Close() }
 
 // Ping tells whether the database answers.
-func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
+func (s *Store) Ping(ctx context.Context) error { return explainRefusal(s.pool.Ping(ctx)) }
 
 // Run is a stretch of one tenant's stream: the versions after After and up to Upto.
 type Run struct {
