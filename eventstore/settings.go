@@ -39,16 +39,8 @@ func checkSettings(ctx context.Context, conn *pgx.Conn, wanted map[string]string
 	slices.Sort(lost)
 	return fmt.Errorf("the connection does not have the settings that were asked for (%s): something between "+
 		"BudgetGuard and Postgres drops them, such as PgBouncer with ignore_startup_parameters; "+
-		"let DATABASE_URL point to Postgres itself, or give the role these settings: %s",
-		strings.Join(lost, ", "), roleSettings(lost, wanted))
-}
-
-func roleSettings(names []string, wanted map[string]string) string {
-	statements := make([]string, len(names))
-	for i, name := range names {
-		statements[i] = "alter role <the role> set " + name + " = '" + wanted[name] + "'"
-	}
-	return strings.Join(statements, "; ")
+		"let DATABASE_URL point to Postgres itself, see \"PgBouncer\" in docs/operations.md",
+		strings.Join(lost, ", "))
 }
 
 // explainRefusal adds what to do where a pooler refused the settings of a connection: PgBouncer says

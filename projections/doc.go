@@ -10,7 +10,7 @@
 //
 // The Relay publishes what the outbox names and then deletes the row: at least once, and in order of
 // version for each tenant. The stream may repeat, reorder, lose and even forge: a projector takes from it
-// only that a tenant's stream has moved, or applies the event exactly behind the last one it applied.
+// only that a tenant's stream has moved, and reads the event from Postgres.
 //
 // # Cursors and convergence
 //
