@@ -11,17 +11,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// checkSettings makes sure that a new connection has the settings that were asked for as it began. A pooler
-// between us and Postgres may drop them without a word (PgBouncer's ignore_startup_parameters), and with
-// them the bounds on how long a statement waits.
+// checkSettings makes sure that a new connection has the settings that were asked for as it began.
+// A pooler between us and Postgres may drop them without a word (PgBouncer's
+// ignore_startup_parameters), and with them the bounds on how long a statement waits.
 func checkSettings(ctx context.Context, conn *pgx.Conn, wanted map[string]string) error {
 	names, values := make([]string, 0, len(wanted)), make([]string, 0, len(wanted))
 	for name, value := range wanted {
 		names, values = append(names, name), append(values, value)
 	}
 
-	// Setting a value for this one statement gives it in Postgres' own spelling, so 2s and 2000 are equal. The
-	// simple protocol leaves nothing prepared, which a pooler could hand to another connection.
+	// Setting a value for this one statement gives it in Postgres' own spelling, so 2s and 2000 are
+	// equal. The simple protocol leaves nothing prepared, which a pooler could hand to another
+	// connection.
 	rows, err := conn.Query(ctx, `select n from (select n, current_setting(n) as has, v from
 			unnest($1::text[], $2::text[]) s (n, v) offset 0) now
 		where has <> set_config(n, v, true)`, pgx.QueryExecModeSimpleProtocol, names, values)
@@ -43,8 +44,8 @@ func checkSettings(ctx context.Context, conn *pgx.Conn, wanted map[string]string
 		strings.Join(lost, ", "))
 }
 
-// explainRefusal adds what to do where a pooler refused the settings of a connection: PgBouncer says
-// "unsupported startup parameter" with SQLSTATE 08P01, as if the URL were wrong.
+// explainRefusal adds what to do where a pooler refused the settings of a connection: PgBouncer
+// says "unsupported startup parameter" with SQLSTATE 08P01, as if the URL were wrong.
 func explainRefusal(err error) error {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) || !strings.Contains(refused.Message, "unsupported startup parameter") {

@@ -28,7 +28,8 @@ func TestSettingsThatDidNotArriveAreNamedWithWhatToDo(t *testing.T) {
 		t.Errorf("lock_timeout is missing and jit is there: %v", err)
 	}
 
-	// What the check set is gone again: a second look says the same, and then it is right in other words.
+	// What the check set is gone again: a second look says the same, and then it is right in other
+	// words.
 	if err := checkSettings(t.Context(), conn, wanted); err == nil {
 		t.Error("the check itself set what was missing")
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/budgetguard/budgetguard/internal/testenv"
 )
 
-// Somebody who reaches Redis writes into a register itself, at the right version. No event comes afterwards
-// that would overwrite it: the comparison of values alone must find it.
+// Somebody who reaches Redis writes into a register itself, at the right version. No event comes
+// afterwards that would overwrite it: the comparison of values alone must find it.
 func TestForgedRegisterAtTheRightVersionIsRepairedByTheComparison(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testenv.Redis(t))
@@ -53,7 +53,8 @@ func TestForgedRegisterAtTheRightVersionIsRepairedByTheComparison(t *testing.T) 
 	}
 }
 
-// Only honest events come, as fast as they can: the comparison must not see a forgery in any of them.
+// Only honest events come, as fast as they can: the comparison must not see a forgery in any of
+// them.
 func TestComparisonOfValuesNeverBlamesHonestRegisters(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testenv.Redis(t))

@@ -11,9 +11,10 @@ import (
 	"github.com/budgetguard/budgetguard/eventstore"
 )
 
-// heldFor is what Postgres holds for what the stream said: the same tenants and versions, read where the
-// ledger keeps them. A message only says where to look. Anybody who reaches Redis can write one, so nothing
-// else of it is used: what Postgres does not hold is left out, and what it holds differently is Postgres'.
+// heldFor is what Postgres holds for what the stream said: the same tenants and versions, read
+// where the ledger keeps them. A message only says where to look. Anybody who reaches Redis can
+// write one, so nothing else of it is used: what Postgres does not hold is left out, and what it
+// holds differently is Postgres'.
 func heldFor(ctx context.Context, q querier, heard []entry) ([]entry, error) {
 	runs := stretchesOf(heard)
 	tenants, after, upto := make([]string, len(runs)), make([]int64, len(runs)), make([]int64, len(runs))
@@ -31,8 +32,9 @@ func heldFor(ctx context.Context, q querier, heard []entry) ([]entry, error) {
 	return held, wrap(err, "read what the stream named")
 }
 
-// stretchesOf joins the versions that were heard into stretches without holes, so that a usual batch is one
-// look-up for each tenant. A version that nobody wrote costs one look-up that finds nothing.
+// stretchesOf joins the versions that were heard into stretches without holes, so that a usual
+// batch is one look-up for each tenant. A version that nobody wrote costs one look-up that finds
+// nothing.
 func stretchesOf(heard []entry) []eventstore.Run {
 	sorted := slices.Clone(heard)
 	slices.SortFunc(sorted, func(a, b entry) int {

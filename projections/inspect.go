@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// inspectAtOnce is how many tenants' registers one comparison checks value by value. Each costs one read
-	// of a tenant's state, about a millisecond; at 64 every two seconds a thousand tenants take half a minute.
+	// inspectAtOnce is how many tenants' registers one comparison checks value by value. Each costs
+	// one read of a tenant's state, about a millisecond; at 64 every two seconds a thousand tenants
+	// take half a minute.
 	inspectAtOnce = 64
 
 	replyRepaired = "repaired"
@@ -23,8 +24,9 @@ const (
 //go:embed queries/inspect_registers.lua
 var inspectRegistersLua string
 
-// inspect compares the next tenants' registers with what Postgres holds, value by value, and replaces what
-// differs. Versions alone do not show an amount that somebody else wrote at the right version.
+// inspect compares the next tenants' registers with what Postgres holds, value by value, and
+// replaces what differs. Versions alone do not show an amount that somebody else wrote at the right
+// version.
 func (c *counters) inspect(ctx context.Context) error {
 	heads, err := c.heads.Heads(ctx, c.inspected, inspectAtOnce)
 	if err != nil {
@@ -44,8 +46,8 @@ func (c *counters) inspect(ctx context.Context) error {
 	return group.Wait()
 }
 
-// inspectOne checks one tenant. The script gets the snapshot and looks at the hash after it was read, so an
-// event that comes in between makes the hash newer, never wrong.
+// inspectOne checks one tenant. The script gets the snapshot and looks at the hash after it was
+// read, so an event that comes in between makes the hash newer, never wrong.
 func (c *counters) inspectOne(ctx context.Context, tenant domain.TenantID) error {
 	state, err := c.states.State(ctx, tenant)
 	if errors.Is(err, domain.ErrTenantUnknown) {
@@ -67,7 +69,8 @@ func (c *counters) inspectOne(ctx context.Context, tenant domain.TenantID) error
 		return wrap(err, "inspect registers of "+string(tenant))
 	}
 
-	// No part of BudgetGuard leaves such a difference: the operator should ask who else writes to this Redis.
+	// No part of BudgetGuard leaves such a difference: the operator should ask who else writes to
+	// this Redis.
 	if reply == replyRepaired {
 		c.metrics.applied.WithLabelValues(countersName, replyRepaired).Inc()
 		c.log.WarnContext(ctx, "registers in Redis differed from Postgres and were replaced; "+

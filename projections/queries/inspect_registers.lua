@@ -1,11 +1,11 @@
--- Compares a tenant's hash with a snapshot of its state, field by field, and replaces it where they differ.
--- KEYS[1] is the hash, ARGV[1] the snapshot's version, then field and value in turn. Returns 'right', 'late'
--- (the snapshot was newer and is there now) or 'repaired'.
+-- Compares a tenant's hash with a snapshot of its state, field by field, and replaces it where they
+-- differ. KEYS[1] is the hash, ARGV[1] the snapshot's version, then field and value in turn.
+-- Returns 'right', 'late' (the snapshot was newer and is there now) or 'repaired'.
 --
--- The snapshot was read before, so the hash may have moved on honestly. A field says at which version it
--- changed last: up to the snapshot's version both must hold the same, and no field can be newer than its hash.
--- What changed after the snapshot is judged the next time. A repair may go back to the snapshot's version; the
--- comparison of versions brings it on from there.
+-- The snapshot was read before, so the hash may have moved on honestly. A field says at which
+-- version it changed last: up to the snapshot's version both must hold the same, and no field can
+-- be newer than its hash. What changed after the snapshot is judged the next time. A repair may go
+-- back to the snapshot's version; the comparison of versions brings it on from there.
 local function newer(a, b)
   if #a ~= #b then return #a > #b end
   return a > b
@@ -37,7 +37,8 @@ for i = 1, #all, 2 do
     local version, value = string.match(all[i + 1], '^(%d+)|(.*)$')
     if not version or newer(version, at) then return replace('repaired') end
     if not newer(version, ARGV[1]) then
-      -- A window that ended long ago may be here and no longer in the snapshot: it goes without alarm.
+      -- A window that ended long ago may be here and no longer in the snapshot: it goes without
+      -- alarm.
       if not want[field] and string.match(field, '^%d+$') then
         redis.call('HDEL', KEYS[1], field)
       elseif want[field] ~= value then
