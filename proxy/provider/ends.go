@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -29,10 +30,10 @@ func (n Name) Ended(status int, body []byte) End {
 		// of the content filter (Microsoft Learn, Azure OpenAI, plan to manage costs). No other provider
 		// is known to send the code.
 		return PromptBilled
+	case status == http.StatusBadRequest && n == Azure && !said.own:
+		return PromptBilled // a 400 that cannot be read may be the filter's: the dearer of the two
 	case timedOut(status) || said.timedOut():
 		return Unproven // what ran into its time may have run
-	case n == Azure && status == http.StatusRequestTimeout:
-		return Unproven
 	}
 	if byStatus(status) {
 		return NotBilled
@@ -118,9 +119,13 @@ func readError(body []byte) providerError {
 func (e providerError) filtered() bool { return e.code == "content_filter" }
 
 // timedOut reports an error that is a time-out by its name, whatever its status: Anthropic's
-// timeout_error, Google's DEADLINE_EXCEEDED.
+// timeout_error, Google's DEADLINE_EXCEEDED. Or by its code, where that is a status: OpenRouter's
+// is (errors and debugging), and LiteLLM writes 408 there (pull request 3279).
 func (e providerError) timedOut() bool {
-	for _, word := range [...]string{"timeout", "timed_out", "deadline"} {
+	if code, err := strconv.Atoi(e.code); err == nil && timedOut(code) {
+		return true
+	}
+	for _, word := range [...]string{"timeout", "timedout", "timed_out", "time-out", "deadline"} {
 		if strings.Contains(e.code, word) || strings.Contains(e.kind, word) {
 			return true
 		}

@@ -32,6 +32,17 @@ func TestWhatAnEndProves(t *testing.T) {
 		{"a gateway's time-out", "", 504, own, provider.Unproven},
 		{"a time-out by its name", "", 500, `{"error":{"message":"x","type":"timeout_error"}}`, provider.Unproven},
 		{"Google's time-out", provider.Google, 503, `{"error":{"code":503,"message":"x","status":"DEADLINE_EXCEEDED"}}`, provider.Unproven},
+		{
+			"a time-out by its code", provider.OpenRouter, 502,
+			`{"error":{"message":"x","code":504}}`, provider.Unproven,
+		},
+		{"the same as a string", "", 500, `{"error":{"message":"x","code":"408"}}`, provider.Unproven},
+		{
+			"another code", provider.OpenRouter, 502,
+			`{"error":{"message":"x","code":502}}`, provider.NotBilled,
+		},
+		{"Azure's refusal that cannot be read", provider.Azure, 400, `{"err`, provider.PromptBilled},
+		{"Azure's other refusals", provider.Azure, 400, own, provider.NotBilled},
 		{"another version of HTTP", "", 505, "", provider.NotBilled},
 		{"Cloudflare does not know", "", 520, "", provider.Unproven},
 		{"the origin is down", "", 521, "", provider.NotBilled},
