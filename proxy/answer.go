@@ -19,8 +19,8 @@ const (
 	// maxAnswer bounds an answer that is read whole before it is passed on. The largest output of any model
 	// is a tenth of it.
 	maxAnswer = 64 << 20
-	// maxBlanks bounds the blanks in front of an answer, which some providers send to keep the connection
-	// alive: one each second for more than a day.
+	// maxBlanks bounds the blanks in front of an answer that are passed on by themselves, which some
+	// providers send to keep the connection alive: one each second for more than a day.
 	maxBlanks = 100_000
 )
 
@@ -33,26 +33,46 @@ func (x *exchange) answer(c *call, answer *http.Response) {
 	}
 	x.copyHeaders(answer.Header)
 	x.tellKeys(answer.StatusCode)
-	body := receive(answer, x.w.Header())
-	if answer.StatusCode == http.StatusOK && body.metered && body.streams(answer.Header.Get("Content-Type")) {
-		x.stream(c, answer, body)
+	body := receive(answer)
+	kind := answer.Header.Get("Content-Type")
+	streamable := answer.StatusCode == http.StatusOK
+
+	// Where the labels agree with what was asked, the answer begins before its first byte: a model may
+	// think for minutes, and a client may not wait that long for headers.
+	var client *listener
+	if streamable && x.asked.Stream && body.coding == "" && labelled(kind) {
+		client = x.listen(body)
+	}
+	body.open(x.w.Header())
+	blanks, err := x.passBlanks(answer.StatusCode, body)
+	if streamable && body.metered && (err == nil || client != nil) && body.streams(kind) {
+		if client == nil {
+			client = x.listen(body)
+		}
+		client.write(blanks)
+		x.stream(c, answer, body, client)
 		return
 	}
+	body.source.to = nil // no comments within what is no stream
+	x.whole(c, answer.StatusCode, body, blanks, err)
+}
 
-	blanks, err := x.passBlanks(answer.StatusCode, body)
-	var whole []byte
+// whole passes on an answer that is no stream, behind the blanks and the error that its beginning
+// gave.
+func (x *exchange) whole(c *call, status int, body *incoming, blanks []byte, err error) {
+	var rest []byte
 	if err == nil {
-		whole, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
+		rest, err = io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	}
-	if err == nil && len(whole) > maxAnswer {
+	if err == nil && len(rest) > maxAnswer {
 		err = errors.New("the answer is larger than 64 MiB")
 	}
-	if err != nil && x.priced.provider.Ended(answer.StatusCode, nil) != provider.NotBilled {
-		x.brokenOff(c, answer.StatusCode, err)
+	if err != nil && x.priced.provider.Ended(status, nil) == provider.Unproven {
+		x.brokenOff(c, status, err)
 		return
 	}
-	x.conclude(answer.StatusCode, whole, body.metered)
-	x.passOn(answer.StatusCode, append(blanks, whole...))
+	x.conclude(status, rest, body.metered)
+	x.passOn(status, append(blanks, rest...))
 }
 
 // passOn answers the client. What the call cost is booked by now; a client that does not read must not
@@ -71,7 +91,7 @@ func (x *exchange) passOn(status int, whole []byte) {
 // passBlanks reads the blanks in front of a plain answer. Those that come by themselves are a provider's
 // way to keep the connection alive while a model thinks, and are passed on at once; the rest is returned.
 // From then on the answer has begun, and no header can be set any more.
-func (x *exchange) passBlanks(status int, body incoming) ([]byte, error) {
+func (x *exchange) passBlanks(status int, body *incoming) ([]byte, error) {
 	var blanks []byte
 	for n := 0; ; n++ {
 		b, err := body.ReadByte()
@@ -81,11 +101,8 @@ func (x *exchange) passBlanks(status int, body incoming) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if b != ' ' && b != '\n' && b != '\r' && b != '\t' {
+		if b != ' ' && b != '\n' && b != '\r' && b != '\t' || n == maxBlanks {
 			return blanks, body.UnreadByte()
-		}
-		if n == maxBlanks {
-			return nil, errors.New("the answer begins with too many blanks")
 		}
 		blanks = append(blanks, b)
 		if body.Buffered() > 0 {
@@ -123,12 +140,18 @@ func (x *exchange) conclude(status int, whole []byte, metered bool) {
 }
 
 // concludeSuccess settles by what the answer says. One that has no usage and no choices either (an error
-// page, an empty body, an error under status 200) says nothing about its cost.
+// page, an empty body, an error under status 200) says nothing about its cost; and the text of a
+// model that may reason does not bound it: hidden tokens are billed, too.
 func (x *exchange) concludeSuccess(whole []byte) {
 	var m sse.Meter
 	read := m.Add(whole)
-	if !x.told(&m) && (read.Malformed || read.Failed || read.Choices == 0) {
+	told := x.told(&m)
+	switch {
+	case !told && (read.Malformed || read.Failed || read.Choices == 0):
 		x.presume("answer_without_cost")
+		return
+	case !told && x.priced.model.Reasoning:
+		x.presume("reasoning_without_usage")
 		return
 	}
 	x.w.Header().Set("X-BudgetGuard-Cost-Usd", x.settleMetered(&m).String())

@@ -20,20 +20,27 @@ import (
 // writeTimeout is how long one event may take to reach a client that does not read.
 const writeTimeout = 60 * time.Second
 
-// stream passes a stream on event by event and meters it. When the client has gone it reads on: what the
-// provider says at the end is what it bills.
-func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
-	h := x.w.Header()
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no")
-	x.begin(http.StatusOK)
-	client := &listener{
+// listen begins the answer as a stream. From here on, reading the body lets the client have what
+// came.
+func (x *exchange) listen(body *incoming) *listener {
+	if !x.answering { // blanks that came by themselves have begun it already
+		h := x.w.Header()
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Accel-Buffering", "no")
+		x.begin(http.StatusOK)
+	}
+	body.source.to = &listener{
 		w: x.w, control: http.NewResponseController(x.w), now: x.s.cfg.Now, ctx: x.r.Context(), unsent: true,
 		keepAlive: x.s.cfg.KeepAlive,
 	}
+	return body.source.to
+}
+
+// stream passes a stream on event by event and meters it. When the client has gone it reads on:
+// what the provider says at the end is what it bills.
+func (x *exchange) stream(c *call, answer *http.Response, body io.Reader, client *listener) {
 	var meter sse.Meter
-	source := &relay{from: body, to: client}
-	reader := sse.NewReader(source)
+	reader := sse.NewReader(body)
 	usageLast, injected, lost := false, x.injects(), false
 	var rest []byte // what stands at the end without its blank line
 	for {
@@ -41,8 +48,8 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 		if errors.Is(err, sse.ErrTooLong) {
 			// Too large to look into, but what comes behind it may say what was billed.
 			client.write(rest)
+			reader = sse.NewReader(skipEvent(body, client, rest))
 			rest, lost = nil, true
-			reader = sse.NewReader(skipEvent(source, client))
 			continue
 		}
 		if err != nil {
@@ -56,7 +63,10 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 				usageLast = chunk.UsageOnly()
 			}
 		}
-		if chunk.UsageOnly() && !x.asked.IncludeUsage {
+		if lost && chunk.Usage {
+			lost = !covers(event.Data)
+		}
+		if chunk.UsageOnly() && injected {
 			continue // it is there because we asked
 		}
 		if !event.Complete {
@@ -71,14 +81,21 @@ func (x *exchange) stream(c *call, answer *http.Response, body io.Reader) {
 	}
 }
 
+// covers reports whether an event's usage can be about all that came before it, seen or not.
+func covers(data []byte) bool {
+	var alone sse.Meter
+	alone.Add(data)
+	return generated(&alone)
+}
+
 // skipEvent passes on the rest of an event up to its blank line, and gives what follows.
-func skipEvent(from *relay, to *listener) io.Reader {
+func skipEvent(from io.Reader, to *listener, begun []byte) io.Reader {
 	keepAlive := to.keepAlive
 	to.keepAlive = 0 // a comment within an event would be part of it
 	defer func() { to.keepAlive = keepAlive }()
 
 	buffer := make([]byte, peekSize)
-	line := true // the line has begun with something
+	line := !bytes.HasSuffix(bytes.TrimRight(begun, "\r"), []byte("\n")) // it has begun with something
 	for {
 		n, err := from.Read(buffer)
 		for i, b := range buffer[:n] {
@@ -110,10 +127,7 @@ const (
 // stream that breaks after it, or after [DONE], is whole; unless nothing is generated yet: some providers
 // begin with the prompt's. Without a length or chunks a regular end of the connection looks like a broken one.
 func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) ending {
-	generated := slices.ContainsFunc(meter.Reports(), func(r provider.Report) bool {
-		return slices.ContainsFunc(r.Readings(), func(u domain.Usage) bool { return u.Completion > 0 })
-	})
-	if meter.Done() || usageLast && generated {
+	if meter.Done() || usageLast && generated(meter) {
 		return clean
 	}
 	delimited := answer.ContentLength >= 0 || len(answer.TransferEncoding) > 0 || answer.ProtoMajor >= 2
@@ -123,9 +137,16 @@ func endOf(err error, answer *http.Response, meter *sse.Meter, usageLast bool) e
 	return cut
 }
 
+// generated reports whether a usage says that something was generated.
+func generated(meter *sse.Meter) bool {
+	return slices.ContainsFunc(meter.Reports(), func(r provider.Report) bool {
+		return slices.ContainsFunc(r.Readings(), func(u domain.Usage) bool { return u.Completion > 0 })
+	})
+}
+
 // streamEnded settles a stream and, if it was cut while the client still listens, says so to the client:
 // in place of the rest, which would spoil the event that says it. Lost reports that an event was too large
-// to look into.
+// to look into and that no usage came behind it.
 func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest []byte, end ending, lost bool) {
 	if end == clean {
 		if len(rest) > 0 {
@@ -156,12 +177,11 @@ func (x *exchange) streamEnded(c *call, meter *sse.Meter, client *listener, rest
 // concludeStream settles a stream that came to its end. Without a usage, text bounds what a model can have
 // generated only if it does not reason: hidden tokens are billed, too.
 func (x *exchange) concludeStream(meter *sse.Meter, lost bool) {
-	told := x.told(meter)
 	switch {
-	case told:
-		x.settleMetered(meter)
-	case lost:
+	case lost: // also where an earlier usage is there: it is not about what the event brought
 		x.presume("event_too_large")
+	case x.told(meter):
+		x.settleMetered(meter)
 	case !meter.Failed() && !meter.Done() && meter.Deltas() == 0: // not a word of an answer
 		x.presume("answer_without_cost")
 	case x.priced.model.Reasoning && meter.Failed():
@@ -264,13 +284,16 @@ func (l *listener) heard() {
 }
 
 // relay reads from the provider and, before it waits for more, lets the client have what came: events that
-// arrive together leave together, and none waits for the next.
+// arrive together leave together, and none waits for the next. With no listener it only reads.
 type relay struct {
 	from io.Reader
 	to   *listener
 }
 
 func (r *relay) Read(p []byte) (int, error) {
+	if r.to == nil {
+		return r.from.Read(p)
+	}
 	r.to.flush()
 	defer r.to.wait()()
 	return r.from.Read(p)
