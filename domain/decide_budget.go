@@ -55,7 +55,7 @@ func decideDefineBudget(s State, c DefineBudget, now time.Time) ([]Event, error)
 	if err != nil {
 		return nil, err
 	}
-	return s.inherit(events, other, b.ID, c.Actor, now), nil
+	return s.inherit(events, other, b.ID, c.Actor, now)
 }
 
 // sameAs is the budget that a command would change, if there is one.
@@ -90,10 +90,10 @@ func (s *State) complete(c DefineBudget) DefineBudget {
 
 // inherit adds to the events of a budget that takes the place of another one the raises of that one: they
 // were granted for longer than until its month begins on another day.
-func (s *State) inherit(events []Event, old Budget, id BudgetID, actor Actor, now time.Time) []Event {
+func (s *State) inherit(events []Event, old Budget, id BudgetID, actor Actor, now time.Time) ([]Event, error) {
 	lasting := old.at(now)
 	if len(lasting.Raises) == 0 {
-		return events
+		return events, nil
 	}
 
 	// The raises belong to the budget and to the window as the events before have made them.
@@ -104,9 +104,12 @@ func (s *State) inherit(events []Event, old Budget, id BudgetID, actor Actor, no
 	b, _ := after.budget(id)
 	raised := b
 	raised.Raises = lasting.Raises
-	raised.Limit = min(MaxAmount, b.Limit+lasting.Limit-lasting.Base())
+	raised.Limit = b.Limit + lasting.Limit - lasting.Base() // each is at most MaxAmount
+	if raised.Limit > MaxAmount {
+		return nil, invalid("limitUsd: with what it is raised by, want at most %s", MaxAmount)
+	}
 	_, change := after.change(after.Accounts[after.Current[id]], &b, &raised, "raises_kept", actor)
-	return append(events, change...)
+	return append(events, change...), nil
 }
 
 // decideChangeBudget defines a budget again with what the command names.

@@ -201,8 +201,8 @@ func (x *exchange) tellKeys(status int) {
 		return
 	}
 	x.w.Header().Set("X-BudgetGuard-Upstream-Refused", strconv.Itoa(status))
-	if x.r.Header.Get("X-OpenAI-Key") != "" {
-		return // the caller's own key, and the caller's to mend
+	if status == http.StatusForbidden || x.r.Header.Get("X-OpenAI-Key") != "" {
+		return // a 403 may be about the request; and the caller's own key is the caller's to mend
 	}
 	x.s.Metrics.upstreamRefused()
 	if x.s.keyWarning.due(x.s.cfg.Now()) {

@@ -55,7 +55,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	})
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "budgetguard_upstream_refused_total",
-		Help: "Answers 401 and 403 of the provider to the installation's own key.",
+		Help: "Answers 401 of the provider to the installation's own key.",
 	})
 	r.MustRegister(m.refused, m.unknowns, m.requests, m.reserve, m.settle, m.provider, m.presumeds, m.overruns, m.local)
 	return m
