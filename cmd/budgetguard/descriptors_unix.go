@@ -11,5 +11,5 @@ func descriptors() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return assumedDescriptors
 	}
-	return int(min(limit.Cur, maxDescriptors)) //nolint:gosec // bounded in the line above, and never negative
+	return int(min(limit.Cur, maxDescriptors))
 }

@@ -20,7 +20,7 @@ import (
 func (s *system) serveWith(files int) (*process, string) {
 	s.t.Helper()
 	script := "ulimit -n " + strconv.Itoa(files) + ` && exec "$0" "$@"`
-	p := startCommand(s.t, exec.Command("/bin/sh", "-c", script, os.Args[0], "serve"), s.env) //nolint:gosec // ours
+	p := startCommand(s.t, exec.Command("/bin/sh", "-c", script, os.Args[0], "serve"), s.env)
 	line := p.line(s.t, "serves http://")
 	return p, line[strings.Index(line, "http://"):]
 }
