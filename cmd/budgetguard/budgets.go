@@ -211,27 +211,72 @@ func define(p domain.Period, limit domain.Amount, source domain.Source) (domain.
 	return domain.DefineBudget{ID: id, Period: p, Limit: limit, Source: source, Actor: domain.Actor(source)}, nil
 }
 
-// differences are the commands that bring a tenant's budgets to what the environment asks. What the
-// environment set once and asks no more is retired; what an operator set is never touched.
-func (l limits) differences(s domain.State) ([]domain.Command, error) {
+// difference is what a start changes of one tenant's budgets.
+type difference struct {
+	commands []domain.Command
+	// set says in words which budgets are set; stays names those that a variable once asked for and none
+	// asks for now.
+	set, stays []string
+}
+
+// differences brings a tenant's budgets to what the environment asks. What the environment asked once and
+// does not ask now stays: a variable that is lost or misspelled must not loosen a limit. What an operator
+// set is never touched. The demo's budget gives way to any that is named.
+func (l limits) differences(s domain.State) (difference, error) {
 	asked, err := l.budgets(s.Tenant)
 	if err != nil {
-		return nil, err
+		return difference{}, err
 	}
-	var commands []domain.Command
+	var d difference
 	for _, b := range s.Budgets {
-		wanted := slices.ContainsFunc(asked, func(d domain.DefineBudget) bool {
-			return d.Period == b.Period && d.Scope == b.Scope && d.Span.StartDate == b.Span.StartDate && d.Span.EndDate == b.Span.EndDate
-		})
-		if b.Source == domain.SourceEnvironment && !wanted {
-			commands = append(commands, domain.RetireBudget{ID: b.ID, Actor: domain.Actor(domain.SourceEnvironment)})
-		}
-		if b.Source == domain.SourceDemo && l.any(s.Tenant) && !wanted {
-			commands = append(commands, domain.RetireBudget{ID: b.ID, Actor: domain.Actor(domain.SourceEnvironment)})
+		wanted := slices.ContainsFunc(asked, func(a domain.DefineBudget) bool { return sameBudget(a, b) })
+		switch {
+		case wanted:
+		case b.Source == domain.SourceEnvironment:
+			d.stays = append(d.stays, fmt.Sprintf("%s of %s USD", b.Period, b.Limit))
+		case b.Source == domain.SourceDemo && l.any(s.Tenant):
+			d.commands = append(d.commands, domain.RetireBudget{ID: b.ID, Actor: domain.Actor(domain.SourceEnvironment)})
+			d.set = append(d.set, fmt.Sprintf("%s of the demo retired", b.Period))
 		}
 	}
-	for _, d := range asked {
-		commands = append(commands, d)
+	for _, a := range asked {
+		d.commands = append(d.commands, a)
+		if text := changeOf(a, s); text != "" {
+			d.set = append(d.set, text)
+		}
 	}
-	return commands, nil
+	return d, nil
+}
+
+// sameBudget reports whether a definition is of a budget that is there.
+func sameBudget(a domain.DefineBudget, b domain.Budget) bool {
+	return a.Period == b.Period && a.Scope == b.Scope &&
+		a.Span.StartDate == b.Span.StartDate && a.Span.EndDate == b.Span.EndDate
+}
+
+// changeOf says what a definition changes, empty for nothing.
+func changeOf(a domain.DefineBudget, s domain.State) string {
+	for _, b := range s.Budgets {
+		if !sameBudget(a, b) {
+			continue
+		}
+		if b.Source == domain.SourceAdmin || b.Base() == a.Limit && b.Source == a.Source {
+			return ""
+		}
+		return fmt.Sprintf("%s from %s to %s USD", a.Period, b.Base(), a.Limit)
+	}
+	return fmt.Sprintf("%s of %s USD", a.Period, a.Limit)
+}
+
+// nameless are the tenants that variables name and that do not exist, as the variables spell them.
+func (l limits) nameless(tenants []domain.TenantID) []string {
+	var names []string
+	for name := range l.tenant {
+		known := slices.ContainsFunc(tenants, func(t domain.TenantID) bool { return variableName(t) == name })
+		if !known {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

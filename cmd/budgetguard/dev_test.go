@@ -218,6 +218,18 @@ func TestConfigurationErrorsSayWhatToDoAndExitWith3(t *testing.T) {
 		"custom dates backwards":    {append(complete, "BUDGET_CUSTOM_USD=5", "BUDGET_START_DATE=2026-02-02", "BUDGET_END_DATE=2026-02-01"), []string{"serve"}, exitConfig, "is not after"},
 		"rolling period":            {append(complete, "BUDGET_PERIODS=rolling"), []string{"serve"}, exitConfig, "admin API"},
 		"rolling limit":             {append(complete, "BUDGET_ROLLING_USD=5"), []string{"serve"}, exitConfig, "admin API"},
+		"a misspelled budget":       {append(complete, "BUDGET_MONTLY_USD=5"), []string{"serve"}, exitConfig, "BUDGET_MONTHLY_USD"},
+		"a misspelled tenant's":     {append(complete, "BUDGET_DALY_ACME=5"), []string{"serve"}, exitConfig, "BUDGET_DAILY_ACME"},
+		"a budget of nothing":       {append(complete, "BUDGET_LIMIT=5"), []string{"serve"}, exitConfig, "names no budget"},
+		"a near miss":               {append(complete, "MAX_MONTLY_USD=5"), []string{"serve"}, exitConfig, "MAX_MONTHLY_USD"},
+		"a near miss in a file":     {append(complete, "ADMIN_API_KEYS_FILE=/x"), []string{"serve"}, exitConfig, "ADMIN_API_KEY"},
+		"a level that is none":      {append(complete, "LOG_LEVEL=loud"), []string{"serve"}, exitConfig, "want debug, info, warn or error"},
+		"a network that is none":    {append(complete, "TRUSTED_PROXIES=10.0.0.0"), []string{"serve"}, exitConfig, "want networks such as 10.0.0.0/8"},
+		"a base URL with a secret":  {append(complete, "OPENAI_BASE_URL=https://user:hunter2@[::1"), []string{"serve"}, exitConfig, "want a URL such as"},
+		"a database with a secret":  {[]string{"DATABASE_URL=postgres://user:hunter2@[::1/x", "REDIS_URL=redis://127.0.0.1:1"}, []string{"serve"}, exitConfig, "DATABASE_URL"},
+		"a worker's with a secret":  {[]string{"DATABASE_URL=postgres://user:hunter2@host:port/x", "REDIS_URL=redis://127.0.0.1:1"}, []string{"worker"}, exitConfig, "DATABASE_URL"},
+		"a Redis with a secret":     {[]string{"DATABASE_URL=postgres://127.0.0.1:1/x", "REDIS_URL=redi://user:hunter2@[::1"}, []string{"serve"}, exitConfig, "REDIS_URL"},
+		"a ledger's with a secret":  {[]string{"DATABASE_URL=postgres://user:hunter2@[::1/x"}, []string{"ledger", "verify"}, exitConfig, "DATABASE_URL"},
 		"a database that is no URL": {[]string{"DATABASE_URL=nonsense", "REDIS_URL=redis://127.0.0.1:1"}, []string{"serve"}, exitConfig, "DATABASE_URL"},
 		"unknown ledger command":    {nil, []string{"ledger", "bogus"}, exitUsage, "unknown command"},
 		"database down":             {complete, []string{"serve"}, exitDependency, "database"},
@@ -232,6 +244,23 @@ func TestConfigurationErrorsSayWhatToDoAndExitWith3(t *testing.T) {
 			if code := p.wait(t); code != c.code || !strings.Contains(p.output(), c.says) {
 				t.Errorf("exit code %d, want %d; printed:\n%s", code, c.code, p.output())
 			}
+			if strings.Contains(p.output(), "hunter2") {
+				t.Errorf("a secret was printed:\n%s", p.output())
+			}
 		})
+	}
+}
+
+// What other programs and platforms put into an environment is not ours to refuse.
+func TestVariablesOfOthersAreNoMisspellings(t *testing.T) {
+	t.Parallel()
+	foreign := []string{
+		"PATH=/bin", "HOME=/root", "HOST_IP=1", "PORTS=1", "HOSTNAME=x", "KUBERNETES_SERVICE_HOST=10.0.0.1", "KUBERNETES_PORT=tcp://10.0.0.1:443",
+		"REDIS_PORT=tcp://10.0.0.2:6379", "REDIS_SERVICE_HOST=10.0.0.2", "POSTGRES_PASSWORD=x", "DATABASE_HOST=x", "OPENAI_API_KEY=x", "OPENAI_ORG=x",
+		"LANG=C", "LOG_DIR=x", "ADMIN_EMAIL=x", "PGPASSWORD=x", "BUDGETGUARD_VERSION=1", "CI=true",
+	}
+	v := &values{environ: newEnvironment(foreign)}
+	if v.refuseStrangers(); v.err != nil {
+		t.Error(v.err)
 	}
 }

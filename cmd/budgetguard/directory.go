@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,8 +96,8 @@ func tenantIDs(ctx context.Context, store *eventstore.Store) ([]domain.TenantID,
 	}
 }
 
-// alignBudgets records, for every tenant, what the environment's budgets now differ in.
-func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger, l limits) error {
+// alignBudgets records, for every tenant, what the environment's budgets now differ in, and says so.
+func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger, l limits, log *slog.Logger) error {
 	all, err := tenantIDs(ctx, store)
 	if err != nil {
 		return err
@@ -103,24 +105,44 @@ func alignBudgets(ctx context.Context, store *eventstore.Store, ledger *eventsto
 	if err := l.check(all); err != nil {
 		return err
 	}
+	for _, name := range l.nameless(all) {
+		log.WarnContext(ctx, "a budget variable names a tenant that does not exist (yet)", slog.String("tenant_in_variable", name))
+	}
 	for _, id := range all {
-		state, err := store.State(ctx, id)
-		if err != nil {
+		if err := alignTenant(ctx, store, ledger, l, id, log); err != nil {
 			return err
 		}
-		commands, err := l.differences(state)
-		if err != nil {
-			return err
-		}
-		if len(commands) == 0 {
-			continue
-		}
-		switch _, err := ledger.Do(ctx, id, domain.All{Commands: commands}); {
-		case errors.Is(err, domain.ErrUnavailable): // a start that is tried again can succeed
-			return dependencyError("budgets of tenant %s: %w", id, err)
-		case err != nil:
-			return configError("budgets of tenant %s: %w", id, err)
-		}
+	}
+	return nil
+}
+
+func alignTenant(
+	ctx context.Context, store *eventstore.Store, ledger *eventstore.Ledger, l limits, id domain.TenantID, log *slog.Logger,
+) error {
+	state, err := store.State(ctx, id)
+	if err != nil {
+		return err
+	}
+	d, err := l.differences(state)
+	if err != nil {
+		return err
+	}
+	if len(d.stays) > 0 {
+		log.WarnContext(ctx, "budgets that no variable asks for any more stay in force; "+
+			"retire them through the admin API: DELETE /admin/tenant/ID/budgets/BUDGET",
+			slog.String("tenant", string(id)), slog.String("budgets", strings.Join(d.stays, ", ")))
+	}
+	if len(d.commands) == 0 {
+		return nil
+	}
+	switch _, err := ledger.Do(ctx, id, domain.All{Commands: d.commands}); {
+	case errors.Is(err, domain.ErrUnavailable): // a start that is tried again can succeed
+		return dependencyError("budgets of tenant %s: %w", id, err)
+	case err != nil:
+		return configError("budgets of tenant %s: %w", id, err)
+	}
+	if len(d.set) > 0 {
+		log.InfoContext(ctx, "budgets set by variables", slog.String("tenant", string(id)), slog.String("budgets", strings.Join(d.set, ", ")))
 	}
 	return nil
 }

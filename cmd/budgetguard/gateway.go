@@ -54,6 +54,7 @@ func readGatewayConfig(v *values, log *slog.Logger) (gatewayConfig, error) {
 	v.check("OPENAI_SERVICE_TIER", err)
 	origins, err := proxy.ParseOrigins(v.text("CORS_ORIGINS"))
 	v.check("CORS_ORIGINS", err)
+	v.refuseStrangers()
 	c := gatewayConfig{
 		database: v.needed("DATABASE_URL"), redis: v.needed("REDIS_URL"),
 		listen:      net.JoinHostPort(v.text("HOST"), fmt.Sprint(v.number("PORT", 0, 65535))),
@@ -170,7 +171,7 @@ func openGateway(ctx context.Context, cfg gatewayConfig) (g *gateway, err error)
 		return g, err
 	}
 	// Last, so that a start that fails has changed no budget.
-	if err = alignBudgets(ctx, g.store, g.ledger, cfg.limits); err != nil {
+	if err = alignBudgets(ctx, g.store, g.ledger, cfg.limits, cfg.log); err != nil {
 		return g, err
 	}
 	if cfg.prepare != nil {

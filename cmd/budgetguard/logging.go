@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +15,9 @@ import (
 // logger is the process's, as LOG_LEVEL and LOG_FORMAT say: JSON, or text where a person reads.
 func logger(v *values, w io.Writer) *slog.Logger {
 	var level slog.Level
-	v.check("LOG_LEVEL", level.UnmarshalText([]byte(v.text("LOG_LEVEL"))))
+	if level.UnmarshalText([]byte(v.text("LOG_LEVEL"))) != nil {
+		v.check("LOG_LEVEL", errors.New("want debug, info, warn or error"))
+	}
 	options := &slog.HandlerOptions{Level: level}
 	format := v.text("LOG_FORMAT")
 	if format == "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 )
 
@@ -140,8 +143,8 @@ func (v *values) check(name string, err error) {
 
 func (v *values) duration(name string, least, most time.Duration) time.Duration {
 	d, err := time.ParseDuration(v.text(name))
-	if err == nil && (d < least || d > most) {
-		err = fmt.Errorf("want %s to %s", least, most)
+	if err != nil || d < least || d > most {
+		err = fmt.Errorf("want a duration such as 30s or 15m, from %s to %s", least, most)
 	}
 	v.check(name, err)
 	return d
@@ -159,7 +162,7 @@ func (v *values) number(name string, least, most int64) int64 {
 func (v *values) choice(name string, allowed ...string) string {
 	value := v.text(name)
 	if !slices.Contains(allowed, value) {
-		v.check(name, fmt.Errorf("%q; want one of %s", value, strings.Join(allowed, ", ")))
+		v.check(name, fmt.Errorf("want one of %s", strings.Join(allowed, ", ")))
 	}
 	return value
 }
@@ -167,8 +170,9 @@ func (v *values) choice(name string, allowed ...string) string {
 // base is a setting that is an http or https URL.
 func (v *values) base(name string) *url.URL {
 	u, err := url.Parse(v.text(name))
-	if err == nil && (u.Host == "" || (u.Scheme != "https" && u.Scheme != "http")) {
-		err = fmt.Errorf("want a URL such as https://api.openai.com/v1")
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		// The value is not quoted: it may hold a password.
+		u, err = &url.URL{}, fmt.Errorf("want a URL such as https://api.openai.com/v1")
 	}
 	v.check(name, err)
 	return u
@@ -181,7 +185,9 @@ func (v *values) prefixes(name string) []netip.Prefix {
 			continue
 		}
 		p, err := netip.ParsePrefix(part)
-		v.check(name, err)
+		if err != nil {
+			v.check(name, fmt.Errorf("want networks such as 10.0.0.0/8, separated by commas"))
+		}
 		prefixes = append(prefixes, p)
 	}
 	return prefixes
@@ -192,6 +198,19 @@ func (v *values) needed(name string) string {
 	value := v.text(name)
 	if value == "" {
 		v.check(name, fmt.Errorf("is not set; set %s or %s_FILE", name, name))
+		return ""
+	}
+
+	// A URL that cannot be read is not quoted, nor is what its reader says of it: it may hold a password.
+	switch name {
+	case "DATABASE_URL":
+		if _, err := pgconn.ParseConfig(value); err != nil {
+			v.check(name, errors.New("want postgres://user:password@host:5432/database"))
+		}
+	case "REDIS_URL":
+		if _, err := redis.ParseURL(value); err != nil {
+			v.check(name, errors.New("want redis://[user:password@]host:6379[/0]"))
+		}
 	}
 	return value
 }

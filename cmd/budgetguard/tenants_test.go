@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,13 +78,67 @@ func TestTheCustomPeriodOfTheEnvironmentFollowsItsDates(t *testing.T) {
 	if code := gateway.stop(t); code != exitOK {
 		t.Fatalf("exit code %d", code)
 	}
-	// Other dates are another budget, which counts what its window has cost.
+	// Other dates are another budget, which counts what its window has cost. The old one stays beside it: a
+	// start loosens nothing.
 	s.env = append(s.env, "BUDGET_END_DATE=2097-12-31")
 	_, address = s.serve()
 	var after shown
 	s.admin(http.MethodGet, address+"/admin/tenant/acme", "", http.StatusOK, &after)
-	if len(after.Budgets) != 1 || after.Budgets[0].EndDate != "2097-12-31" || after.Budgets[0].SpentUsd != before.Budgets[0].SpentUsd {
+	ends := map[string]string{}
+	for _, b := range after.Budgets {
+		ends[b.EndDate] = b.SpentUsd
+	}
+	if spent := before.Budgets[0].SpentUsd; len(after.Budgets) != 2 || ends["2097-12-31"] != spent || ends["2098-12-31"] != spent {
 		t.Errorf("budgets %+v, before %+v", after, before)
+	}
+	s.verify(exitOK)
+}
+
+func TestAStartLoosensNoLimit(t *testing.T) {
+	t.Parallel()
+	type shown struct {
+		Budgets []struct{ Period, LimitUsd, Source string }
+	}
+	s := newSystem(t, "BUDGET_MONTHLY_USD=5", "BUDGET_DAILY_ACME=1")
+	gateway, address := s.serve()
+	s.tenant(address, "acme", "")
+	s.tenant(address, "other", "")
+	look := func(address string) map[string]shown {
+		t.Helper()
+		all := map[string]shown{}
+		for _, id := range []string{"acme", "other"} {
+			var b shown
+			s.admin(http.MethodGet, address+"/admin/tenant/"+id, "", http.StatusOK, &b)
+			all[id] = b
+		}
+		return all
+	}
+	before := look(address)
+	if len(before["acme"].Budgets) != 2 || len(before["other"].Budgets) != 1 {
+		t.Fatalf("budgets %+v", before)
+	}
+	if code := gateway.stop(t); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+
+	// Without its variables, and with one of another tenant only.
+	for _, env := range [][]string{nil, {"BUDGET_DAILY_OTHER=9"}, {"BUDGET_WEEKLY_NOBODY=1"}} {
+		kept := slices.DeleteFunc(slices.Clone(s.env), func(v string) bool { return strings.HasPrefix(v, "BUDGET_") })
+		p := start(t, append(kept, env...), "serve")
+		line := p.line(t, "serves http://")
+		after := look(line[strings.Index(line, "http://"):])
+		if !reflect.DeepEqual(after["acme"], before["acme"]) || len(after["other"].Budgets) < len(before["other"].Budgets) {
+			t.Errorf("with %v: budgets %+v, before %+v", env, after, before)
+		}
+		if out := p.output(); !strings.Contains(out, "no variable asks for any more stay in force") || !strings.Contains(out, "daily of 1 USD") {
+			t.Errorf("with %v the start says\n%s", env, out)
+		}
+		if env != nil && strings.Contains(env[0], "NOBODY") && !strings.Contains(p.output(), "NOBODY") {
+			t.Errorf("a tenant that does not exist is not named:\n%s", p.output())
+		}
+		if code := p.stop(t); code != exitOK {
+			t.Fatalf("exit code %d", code)
+		}
 	}
 	s.verify(exitOK)
 }
