@@ -195,7 +195,7 @@ func editsOfGuards() []edited {
 		{`alter table account alter column held drop not null`, guards, "column held is not what"},
 		{`create or replace view "UsageLedger" as select tenant_id || ':' || version as id, ts, tenant_id as tenant, route, 0::numeric as usd,
 			prompt_tok as "promptTok", comp_tok as "compTok", model, api_key_id as "apiKeyId", reservation_id as "reservationId",
-			0::numeric as "reservedUsd", kind, tags, posted_at as "postedAt" from usage_row`, guards, "view UsageLedger: definition is not what"},
+			0::numeric as "reservedUsd", kind, tags, posted_at as "postedAt", basis, 0::numeric as "presumedUsd" from usage_row`, guards, "view UsageLedger: definition is not what"},
 		{
 			`create or replace function event_append_only() returns trigger language plpgsql as $$ begin return new; end $$`, guards,
 			"function event_append_only is not what",
