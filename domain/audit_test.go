@@ -26,6 +26,13 @@ type audit struct {
 	defined     map[BudgetID]bool      // in this decision, and its window not opened
 	untold      map[AccountID]struct{} // what they spent, or may spend, changed in this decision
 	keyed       bool                   // a key was issued once
+	retired     retired                // the last budget that was
+}
+
+// retired is what a budget that takes the place of another one keeps of it.
+type retired struct {
+	version int64
+	raises  []Raise
 }
 
 type auditedBudget struct {
@@ -137,6 +144,9 @@ func (a *audit) see(r Recorded) error {
 	case BudgetChanged:
 		return a.changed(e)
 	case BudgetRetired:
+		if b := a.budgets[e.Budget]; b != nil {
+			a.retired = retired{version: a.version, raises: b.raises}
+		}
 		delete(a.budgets, e.Budget)
 		delete(a.defined, e.Budget)
 	case WindowOpened:
@@ -205,25 +215,8 @@ func (a *audit) changed(e BudgetChanged) error {
 	if b == nil || e.OldLimit != b.limit {
 		return fmt.Errorf("the old limit of %s was not %s: %+v", e.Budget, e.OldLimit, b)
 	}
-	var running []Raise
-	ended := Amount(0)
-	for _, r := range b.raises {
-		if r.Until.After(a.decided) {
-			running = append(running, r)
-		} else {
-			ended += r.By
-		}
-	}
-	switch added := len(e.Raises) - len(running); {
-	case e.Reason == "raise_ended":
-		if ended == 0 || added != 0 || e.Limit != b.limit-ended {
-			return fmt.Errorf("%+v after %+v at %s", e, b, a.decided)
-		}
-	case ended != 0, added < 0, added > 1, added == 1 && e.Limit != b.limit+e.Raises[len(running)].By:
-		return fmt.Errorf("%+v after %+v at %s", e, b, a.decided)
-	}
-	if !slices.Equal(running, e.Raises[:len(running)]) || e.Limit < 0 || e.Limit > MaxAmount {
-		return fmt.Errorf("%+v after %+v at %s", e, b, a.decided)
+	if err := a.raised(b, e); err != nil {
+		return fmt.Errorf("%w: %+v after %+v at %s", err, e, b, a.decided)
 	}
 	b.limit, b.raises, b.alerts = e.Limit, e.Raises, e.AlertsAt
 	account, ok := a.accounts[a.newest[e.Budget]]
@@ -238,6 +231,64 @@ func (a *audit) changed(e BudgetChanged) error {
 		return fmt.Errorf("limit %s, use %s, forced %v", e.Limit, account.use, e.Postings[0].Forced)
 	}
 	return a.posted([]AccountID{a.newest[e.Budget]}, e.Postings, true)
+}
+
+// raised checks the raises of a limit: those that run stay, unless all are ended, those that are over go, and
+// at most one is new. A budget that takes the place of another one in the same decision has all that run of
+// that one.
+func (a *audit) raised(b *auditedBudget, e BudgetChanged) error {
+	running, ended := parted(b.raises, a.decided)
+	added := len(e.Raises) - len(running)
+	switch {
+	case e.Limit < 0 || e.Limit > MaxAmount:
+		return errors.New("no limit")
+	case e.Reason == "raises_kept":
+		kept, _ := parted(a.retired.raises, a.decided)
+		if b.since != a.retired.version+1 || len(b.raises) != 0 || len(kept) == 0 || !slices.Equal(kept, e.Raises) {
+			return fmt.Errorf("want the raises %v of the budget before", kept)
+		}
+		if e.Limit != b.limit+total(kept) {
+			return fmt.Errorf("want a limit higher by %s", total(kept))
+		}
+		return nil
+	case e.Reason == "raise_ended" && ended == 0 && len(e.Raises) == 0 && len(running) > 0: // before their time
+		if e.Limit != b.limit-total(running) {
+			return fmt.Errorf("raises of %s were ended", total(running))
+		}
+		return nil
+	case e.Reason == "raise_ended":
+		if ended == 0 || added != 0 || e.Limit != b.limit-ended {
+			return fmt.Errorf("raises of %s ended", ended)
+		}
+	case ended != 0, added < 0, added > 1:
+		return fmt.Errorf("%d raises are new, and raises of %s ended", added, ended)
+	case added == 1 && e.Limit != b.limit+e.Raises[len(running)].By:
+		return errors.New("the limit did not rise by its raise")
+	}
+	if !slices.Equal(running, e.Raises[:len(running)]) {
+		return fmt.Errorf("want the raises that run: %v", running)
+	}
+	return nil
+}
+
+// parted returns the raises that run at an instant, and the sum of those that ended.
+func parted(raises []Raise, now time.Time) (running []Raise, ended Amount) {
+	for _, r := range raises {
+		if r.Until.After(now) {
+			running = append(running, r)
+		} else {
+			ended += r.By
+		}
+	}
+	return running, ended
+}
+
+func total(raises []Raise) Amount {
+	sum := Amount(0)
+	for _, r := range raises {
+		sum += r.By
+	}
+	return sum
 }
 
 // opened checks the bounds of a window, and what a new budget counts of the past.

@@ -75,7 +75,9 @@ const (
 	opKey     = 39
 	opLimit   = 41
 	opAll     = 42
-	opsEnd    = 43
+	opLower   = 43
+	opChange  = 44
+	opsEnd    = 45
 	opCreate  = 255
 )
 
@@ -141,6 +143,10 @@ func (h *history) administer(kind byte, o op) Command {
 		b := o
 		b.a, b.b = o.a+1, o.b+1
 		return All{Commands: []Command{h.define(o), h.define(b), RevokeKey{ID: someKey(o.c), Actor: "admin"}}[:1+int(o.c)%3]}
+	case opLower:
+		return EndRaises{ID: h.someBudget(o.a, o.b%8 != 0), Actor: "admin"}
+	case opChange:
+		return h.change(o)
 	case opCreate:
 		return CreateTenant{Name: "ACME", Actor: "admin"}
 	}
@@ -282,6 +288,25 @@ func (h *history) define(o op) Command {
 		c.Period, c.Span.Duration = Rolling, Length([]time.Duration{time.Minute, time.Hour, 24 * time.Hour, 30 * 24 * time.Hour, 90 * time.Minute}[i-7])
 	default:
 		c.Period, c.Span.StartDate, c.Span.EndDate = Custom, h.date(o.b), h.date(o.b+o.c)
+	}
+	return c
+}
+
+// change names some parts of a budget; another day on which its weeks or months begin replaces it.
+func (h *history) change(o op) Command {
+	h.ids++
+	c := ChangeBudget{ID: h.someBudget(o.a, o.b%8 != 0), NewID: BudgetID(fmt.Sprint("c", h.ids)), Actor: "admin"}
+	if o.c%2 == 0 {
+		c.Limit = new(usd([]string{"0", "1", "10"}[o.b%3]))
+	}
+	if o.c%4 == 1 {
+		c.AlertsAt = &[]Threshold{500_000}
+	}
+	switch o.c / 4 % 4 {
+	case 1:
+		c.WeekStart = new([]Weekday{"sunday", "thursday"}[o.b%2])
+	case 2:
+		c.AnchorDay = new([]int64{0, 1, 15, 31}[o.b%4])
 	}
 	return c
 }
