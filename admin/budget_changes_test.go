@@ -17,7 +17,7 @@ func (s *site) fullBudget() (b budget, path string) {
 	return read[tenant](s.t, raised).Budgets[0], path
 }
 
-// said is what a change could lose, in one line.
+// said prints the parts of a budget that a change could lose, in one line.
 func (b budget) said() string {
 	return fmt.Sprint(b.LimitUsd, " ", b.BaseLimitUsd, " ", b.AlertsAt, " ", b.AnchorDay, " ", len(b.Raises))
 }

@@ -103,7 +103,7 @@ func readChange(f fields, change *domain.ChangeBudget) {
 	}
 }
 
-// keepOf is what a body does not name. It is asked for before the members are taken.
+// keepOf returns the parts of a budget that a body leaves out. It is asked for before the members are taken.
 func keepOf(f fields) domain.Keep {
 	return domain.Keep{
 		Limit:     !f.has("limitUsd"),

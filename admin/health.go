@@ -64,7 +64,7 @@ func (s *Server) ready(c echo.Context) error {
 	return write(c, ok(statusView{Status: "ready"}))
 }
 
-// readiness is what a recent look found, or a new one finds.
+// readiness returns the result of a recent look, or makes a new one.
 func (s *Server) readiness(ctx context.Context) error {
 	h := &s.health
 	h.mu.Lock()

@@ -121,7 +121,7 @@ func decideChangeBudget(s State, c ChangeBudget, now time.Time) ([]Event, error)
 	return decideDefineBudget(s, c.of(b), now)
 }
 
-// of is the definition that makes of a budget what the command wants.
+// of returns the definition with which the command changes a budget.
 func (c ChangeBudget) of(b Budget) DefineBudget {
 	define := DefineBudget{
 		ID: c.NewID, Period: b.Period, Span: b.Span, Scope: b.Scope,

@@ -45,7 +45,7 @@ type BudgetExceededError struct {
 	At        time.Time
 }
 
-// room is what the budget had left, negative after an overrun.
+// room is the amount that the budget had left, negative after an overrun.
 func (e *BudgetExceededError) room() Amount { return e.Limit - e.Settled - e.Held }
 
 // Error implements error.

@@ -211,7 +211,7 @@ func define(p domain.Period, limit domain.Amount, source domain.Source) (domain.
 	return domain.DefineBudget{ID: id, Period: p, Limit: limit, Source: source, Actor: domain.Actor(source)}, nil
 }
 
-// difference is what a start changes of one tenant's budgets.
+// difference lists the changes that a start makes to the budgets of one tenant.
 type difference struct {
 	commands []domain.Command
 	// set says in words which budgets are set; stays names those that a variable once asked for and none

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// standing is what a connection is doing, from what is given up first to what never is.
+// standing is the activity of a connection. The first is closed first, the last is never closed.
 type standing int
 
 const (

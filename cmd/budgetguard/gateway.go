@@ -369,7 +369,7 @@ func (g *gateway) elsewhere(err error, c echo.Context) {
 	elsewhere(err, c)
 }
 
-// elsewhere answers what no route is for.
+// elsewhere answers requests that no route takes.
 func elsewhere(err error, c echo.Context) {
 	status, text := http.StatusInternalServerError, "Internal error"
 	var known *echo.HTTPError

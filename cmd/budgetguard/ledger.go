@@ -89,7 +89,7 @@ func (a *app) repairCommand() *cobra.Command {
 	return c
 }
 
-// repairResult is what a repair that could be done comes to.
+// repairResult returns the error, with its exit code, of a repair that leaves something to do, or nil.
 func repairResult(report audit.Repaired, tenant string) error {
 	switch {
 	case tenant != "" && report.Tenants == 0:

@@ -9,7 +9,7 @@ import (
 	"github.com/budgetguard/budgetguard/domain"
 )
 
-// Demand is what a request asks for at most, in tokens.
+// Demand is the most that a request asks for, in tokens.
 type Demand struct {
 	Tier domain.Tier
 	// Prompt bounds the tokens of all prompts together, Output those of one answer.
