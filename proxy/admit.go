@@ -51,7 +51,7 @@ func (x *exchange) early() error {
 	if x.attempt != "" {
 		return nil // whether its key was used before is for the ledger to say, also where a new request had no room
 	}
-	return x.withFits(x.s.Ledger.Refused(x.who.tenant, x.priced.bound))
+	return x.clamped(func() error { return x.s.Ledger.Refused(x.who.tenant, x.priced.bound) })
 }
 
 // allow asks the policy.
@@ -116,6 +116,11 @@ func scopeInput(s domain.Scope) map[string]string {
 
 // reserve holds the bound inside every budget, durably, or refuses.
 func (x *exchange) reserve() error {
+	return x.clamped(x.promise)
+}
+
+// promise asks the ledger once for the reservation.
+func (x *exchange) promise() error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return internal(err)
@@ -136,12 +141,15 @@ func (x *exchange) reserve() error {
 		return err
 	case err != nil:
 		x.s.Recorder.Closed(x.held.reservation)
-		return x.withFits(err)
+		return err
 	}
 	x.s.warm.Store(true)
 	h := x.w.Header()
 	h.Set("X-BudgetGuard-Reservation", string(x.held.reservation))
 	h.Set("X-BudgetGuard-Estimated-Usd", x.priced.bound.String())
+	if x.lowered > 0 {
+		h.Set(clampedHeader, strconv.FormatInt(x.lowered, 10))
+	}
 	last := records[len(records)-1]
 	x.held.at = last.Time
 	if remaining, ok := tightest(domain.Postings(last.Event)); ok {

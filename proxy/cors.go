@@ -69,7 +69,7 @@ func ascii(text string) bool {
 // exposed are the headers of answers that a page may read beside the few that every page may.
 const exposed = "X-Request-Id, X-Upstream-Request-Id, " +
 	"X-BudgetGuard-Reservation, X-BudgetGuard-Estimated-Usd, X-BudgetGuard-Remaining-Usd, " +
-	"X-BudgetGuard-Cost-Usd, X-BudgetGuard-Upstream-Refused, " +
+	"X-BudgetGuard-Cost-Usd, X-BudgetGuard-Max-Tokens, X-BudgetGuard-Upstream-Refused, " +
 	"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, " +
 	"X-RateLimit-Limit-Requests, X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Requests, " +
 	"X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Requests, X-RateLimit-Reset-Tokens, " +

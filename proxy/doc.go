@@ -6,7 +6,8 @@
 //	limit.go          has the tenant sent too many
 //	price.go          what does it ask for, what is the most it can cost
 //	admit.go          does policy allow it, does every budget have room: policy, then the reservation
-//	forward.go        the body, byte for byte, to the provider
+//	clamp.go          if not, and the client wants that: a shorter answer, for which there is room
+//	forward.go        the body, byte for byte but for the edits of package request, to the provider
 //	decode.go         what came back: a look at its first bytes
 //	answer.go         back to the client, metered on the way (stream.go for streams)
 //	settle.go         what it really cost, or what has to be presumed

@@ -76,7 +76,7 @@ func (x *exchange) withFits(err error) error {
 	d, model := x.priced.demand, x.priced.model
 	room := e.Limit - e.Settled - e.Held
 	f := &fits{
-		asked: d.Output, field: model.CapField(), inFlight: e.Held > 0 && e.Requested <= e.Limit-e.Settled,
+		asked: d.Output, field: x.capField(), inFlight: e.Held > 0 && e.Requested <= e.Limit-e.Settled,
 	}
 
 	// The hold without the answer, and the most of an answer that the room has beside it.

@@ -77,10 +77,7 @@ func (s *Server) newCall(client context.Context, reservation domain.ReservationI
 // outgoing is the request as the provider gets it: the client's bytes, our key, and no header that could
 // move the bill, the connection or the answer's form.
 func (x *exchange) outgoing(c *call) *http.Request {
-	body := x.body
-	if x.injects() {
-		body = request.InjectIncludeUsage(x.body, x.asked)
-	}
+	body := request.Edit(x.body, x.asked, x.edits())
 	base := *x.s.cfg.Upstream
 	if base.Path == "" {
 		base.Path = "/" // a request line begins with a slash

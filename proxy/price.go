@@ -44,6 +44,9 @@ func (x *exchange) read() error {
 	if x.attempt, err = attemptKey(x.r.Header.Values(idempotencyHeader)); err != nil {
 		return err
 	}
+	if x.clamp, err = wantsClamp(x.r.Header.Values(clampHeader)); err != nil {
+		return err
+	}
 	if x.r.ContentLength > x.s.cfg.MaxBody { // refused before the upload
 		return &http.MaxBytesError{Limit: x.s.cfg.MaxBody}
 	}

@@ -123,6 +123,10 @@ type exchange struct {
 	held   hold
 	// attempt is the request's idempotency key, empty without one.
 	attempt string
+	// clamp reports whether the client would rather have its answer shortened than refused; lowered is the
+	// cap that came of it, in tokens of one answer, 0 where nothing was lowered.
+	clamp   bool
+	lowered int64
 	// uploaded says that the body was read to its end, answering that the status has been written.
 	uploaded, answering bool
 	// room is what the body takes of the room for all bodies, in bytes.

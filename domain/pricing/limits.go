@@ -54,7 +54,7 @@ func (m *Model) MaxAnswer(maxTokens, maxCompletionTokens *int64) int64 {
 			continue
 		}
 		asked = max(asked, *field.value)
-		obeyed = obeyed || slices.Contains(m.Limits.OutputCaps, field.name)
+		obeyed = obeyed || m.Obeys(field.name)
 	}
 	if !obeyed {
 		return most
@@ -67,8 +67,13 @@ func (m *Model) MaxAnswer(maxTokens, maxCompletionTokens *int64) int64 {
 
 // CapField is the request field that callers should set to bound an answer.
 func (m *Model) CapField() string {
-	if slices.Contains(m.Limits.OutputCaps, capCompletionTokens) && m.Reasoning {
+	if m.Obeys(capCompletionTokens) && (m.Reasoning || !m.Obeys(capTokens)) {
 		return capCompletionTokens
 	}
 	return capTokens
+}
+
+// Obeys reports whether a request field caps an answer there.
+func (m *Model) Obeys(field string) bool {
+	return slices.Contains(m.Limits.OutputCaps, field)
 }

@@ -10,5 +10,6 @@
 // text is billed as input ([Request.Texts] and [Request.Framing], which package tokens turns into a number). What a count
 // of text cannot bound (images, audio, files, web search, stored prompts) is refused as [NotEstimable].
 //
-// [InjectIncludeUsage] is the only edit this package makes: it asks a stream for its usage and keeps every other byte.
+// [Edit] makes the only edits there are: it asks a stream for its usage and lowers the caps of an answer,
+// and keeps every other byte.
 package request

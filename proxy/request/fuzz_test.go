@@ -82,9 +82,9 @@ func wantSameReading(t *testing.T, body []byte, r request.Request) map[string]js
 func wantCleanInjection(t *testing.T, body []byte, r request.Request, before map[string]json.RawMessage) {
 	t.Helper()
 	r.Stream = true // what is injected does not depend on it
-	edited := request.InjectIncludeUsage(body, r)
+	edited := request.Edit(body, r, request.Edits{IncludeUsage: true, MaxTokens: 16})
 	again, err := request.Parse(r.Route, edited)
-	if err != nil || !again.IncludeUsage {
+	if err != nil || !again.IncludeUsage || *again.MaxTokens != 16 {
 		t.Fatalf("injected %s: %v", edited, err)
 	}
 	var after, optionsBefore, optionsAfter map[string]json.RawMessage
@@ -99,6 +99,8 @@ func wantCleanInjection(t *testing.T, body []byte, r request.Request, before map
 	}
 	delete(before, "stream_options")
 	delete(after, "stream_options")
+	delete(before, "max_tokens")
+	delete(after, "max_tokens")
 	delete(optionsBefore, "include_usage")
 	delete(optionsAfter, "include_usage")
 	equal := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }

@@ -72,7 +72,7 @@ type Request struct {
 	// LongCacheWrite reports whether a cache_control asks for the one-hour life, whose writes cost more.
 	LongCacheWrite bool
 
-	options options
+	places places
 }
 
 // EchoOnly reports whether a completion gives its prompt back and generates nothing.
@@ -123,7 +123,7 @@ func Parse(route Route, body []byte) (Request, error) {
 	if p.peek() != '{' {
 		return Request{}, invalid("", "the body is not a JSON object")
 	}
-	p.r.options.insertAt = p.pos + 1
+	p.r.places.front = p.pos + 1
 	if err := p.object(p.field); err != nil {
 		return Request{}, err
 	}
@@ -180,10 +180,10 @@ func (p *parser) field(name string) error {
 		return p.flag(name, &p.r.Echo)
 	case "stream_options":
 		return p.streamOptions()
-	case "max_tokens":
-		return p.count(name, &p.r.MaxTokens)
-	case "max_completion_tokens":
-		return p.count(name, &p.r.MaxCompletionTokens)
+	case MaxTokensName:
+		return p.outputCap(name, &p.r.MaxTokens, &p.r.places.maxTokens)
+	case MaxCompletionTokensName:
+		return p.outputCap(name, &p.r.MaxCompletionTokens, &p.r.places.maxCompletionTokens)
 	case "n":
 		return p.choices(name, nMax, &p.r.N)
 	case "best_of":

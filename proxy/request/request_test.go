@@ -40,7 +40,7 @@ func Example() {
 	}
 	limit, _ := r.OutputCap()
 	fmt.Println(r.Model, r.Choices(), limit, r.Texts)
-	fmt.Println(string(request.InjectIncludeUsage(body, r)[:58]))
+	fmt.Println(string(request.Edit(body, r, request.Edits{IncludeUsage: true})[:58]))
 	// Output:
 	// gpt-4o 2 50 [user hi]
 	// {"stream_options":{"include_usage":true},"model":"gpt-4o",
